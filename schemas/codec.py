@@ -1,0 +1,92 @@
+"""Bytes to events and back, each codec built once."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from headrace.schemas.dead_letter import Reason, Rejection
+from headrace.schemas.event import Event
+
+encode = msgspec.json.Encoder().encode
+
+_MISSING = re.compile(r"missing required field `([^`]+)`(?: - at `(.+)`)?$")
+
+
+class EventCodec:
+    r"""Reads the values of one event class.
+
+    >>> class Payment(Event, topic="payments", key="account"):
+    ...     id: str
+    ...     at: float
+    ...     account: str
+    >>> codec = EventCodec(Payment)
+    >>> good = b'{"id": "p1", "at": 12.5, "account": "a7", "unknown": 1}'
+    >>> codec.decode([good])
+    ([Payment(id='p1', at=12.5, account='a7')], [])
+    >>> events, rejections = codec.decode([good, b'{"id": "p2", "account": "a7"}', b"", b"\xff"])
+    >>> len(events)
+    1
+    >>> for rejection in rejections:
+    ...     print(rejection.at, rejection.reason, rejection.message)
+    1 missing_field Object missing required field `at` - at `$.at`
+    2 empty_value the record has no value; expected a JSON object
+    3 not_json JSON is malformed: invalid character (byte 0)
+    """
+
+    def __init__(self, events: type[Event], *, bytes_max: int = 1_048_576) -> None:
+        self._decode = msgspec.json.Decoder(events).decode
+        self._bytes_max = bytes_max
+
+    def decode(self, values: Sequence[bytes | None]) -> tuple[list[Any], list[Rejection]]:
+        """Return the events in order, and a rejection for each value that is none."""
+        decode, bytes_max = self._decode, self._bytes_max
+        try:
+            # One pass for the batch that is all well, which is nearly every batch. The size comes first:
+            # a huge value must not be parsed to find out that it is huge.
+            if max(map(len, values), default=0) <= bytes_max:  # type: ignore[arg-type]
+                return [decode(value) for value in values], []  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+            pass
+        events: list[Any] = []
+        rejections: list[Rejection] = []
+        for index, value in enumerate(values):
+            decoded = self._decode_one(index, value)
+            if isinstance(decoded, Rejection):
+                rejections.append(decoded)
+            else:
+                events.append(decoded)
+        return events, rejections
+
+    def _decode_one(self, index: int, value: bytes | None) -> Any:
+        if not value:
+            return Rejection(index, Reason.EMPTY_VALUE, "the record has no value; expected a JSON object")
+        if len(value) > self._bytes_max:
+            text = f"the value has {len(value)} bytes; allowed are event_bytes_max = {self._bytes_max}"
+            return Rejection(index, Reason.EVENT_TOO_LARGE, text)
+        try:
+            return self._decode(value)
+        except msgspec.ValidationError as error:
+            text = str(error)
+            if missing := _MISSING.search(text):
+                field, parent = missing.groups()
+                text = f"{text.split(' - at ')[0]} - at `{parent or '$'}.{field}`"
+                return Rejection(index, Reason.MISSING_FIELD, text, "msgspec.ValidationError")
+            return Rejection(index, Reason.WRONG_TYPE, text, "msgspec.ValidationError")
+        except msgspec.DecodeError as error:
+            return Rejection(index, Reason.NOT_JSON, str(error), "msgspec.DecodeError")
+        except UnicodeDecodeError as error:
+            return Rejection(index, Reason.NOT_JSON, str(error), "UnicodeDecodeError")
+        except RecursionError:
+            return Rejection(index, Reason.NOT_JSON, "the value is nested too deeply to be read", "RecursionError")
+
+
+def encode_all(structs: Iterable[msgspec.Struct]) -> list[bytes]:
+    """Return each struct as JSON.
+
+    >>> from headrace.schemas.alert import Alert
+    >>> encode_all([Alert(id="a", at=0.5, kind="drift", state="raised", text="")])[0][:18]
+    b'{"id":"a","at":0.5'
+    """
+    return list(map(encode, structs))

@@ -1,0 +1,395 @@
+"""Every option: its default, its bounds and the reason for them, in one table."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headrace.schemas.errors import BadConfig
+
+EXACTLY_ONCE = "exactly-once"
+AT_LEAST_ONCE = "at-least-once"
+
+
+class Option(NamedTuple):
+    """One row of the table."""
+
+    default: str | int | bool
+    text: str
+    least: int | None = None
+    greatest: int | None = None
+    allowed: tuple[str, ...] = ()
+    why: str = ""
+
+
+OPTIONS: dict[str, Option] = {
+    # Which stream, and as whom.
+    "broker": Option("127.0.0.1:9092", "the Kafka brokers to begin with, host:port, separated by commas"),
+    "group": Option("", "the consumer group; empty means the pipeline's name"),
+    "instance": Option(
+        "", "a name that this worker keeps over restarts; empty takes the first that is free on this host"
+    ),
+    "group_instance_id": Option("", "static membership: a restart within the session is no rebalance; empty is off"),
+    "assignment": Option(
+        "cooperative-sticky",
+        "how partitions are shared out; range keeps equal partitions of several topics together",
+        allowed=("cooperative-sticky", "range"),
+    ),
+    # What is promised.
+    "guarantee": Option(
+        EXACTLY_ONCE,
+        "outputs and offsets in one transaction, or offsets after outputs",
+        allowed=(EXACTLY_ONCE, AT_LEAST_ONCE),
+    ),
+    "commit_interval_ms": Option(
+        100,
+        "the longest time between two commits under load",
+        5,
+        60_000,
+        why="a commit costs 4 ms or more, whatever is in it",
+    ),
+    "transaction_timeout_ms": Option(
+        10_000,
+        "after this the broker aborts what a dead worker left open",
+        1_000,
+        900_000,
+        why="900000 is the broker's own limit; readers of committed data wait behind an open transaction",
+    ),
+    "session_timeout_ms": Option(
+        10_000,
+        "after this silence the group gives a worker's partitions away",
+        1_000,
+        1_800_000,
+        why="the broker's own bounds",
+    ),
+    # How much at a time.
+    "batch_count_max": Option(
+        2_000,
+        "events in one step",
+        1,
+        100_000,
+        why="above this one step holds up everything else for too long",
+    ),
+    "buffer_count_max": Option(
+        8_000,
+        "events that are fetched and not yet in a step",
+        1,
+        1_000_000,
+        why="it bounds what a rebalance throws away",
+    ),
+    "buffer_bytes_max": Option(
+        64 << 20,
+        "bytes that are fetched and not yet in a step",
+        1 << 20,
+        2 << 30,
+        why="it bounds the memory of a slow worker",
+    ),
+    "output_bytes_max": Option(
+        64 << 20, "bytes that wait to be sent", 1 << 20, 2 << 30, why="when they are reached, fetching pauses"
+    ),
+    "event_bytes_max": Option(
+        1_048_576,
+        "a larger value is a dead letter before it is parsed",
+        64,
+        1 << 30,
+        why="parsing cost grows with the value",
+    ),
+    "linger_ms": Option(
+        5, "how long an output may wait for company under load", 0, 1_000, why="idle, a commit sends at once"
+    ),
+    # Where it goes.
+    "topic_predictions": Option("predictions", "where scores go"),
+    "topic_alerts": Option("alerts", "where alerts go"),
+    "topic_dead_letters": Option("dead-letters", "where records go that cannot be scored"),
+    "create_topics": Option(True, "create output topics that are missing; if not, a missing topic ends the start"),
+    "topic_partitions": Option(
+        4, "partitions of the topics that we create", 1, 10_000, why="a broker's practical limit"
+    ),
+    "topic_replication": Option(
+        -1,
+        "replicas of the topics that we create; -1 asks the broker",
+        -1,
+        32,
+        why="-1 is the broker's default",
+    ),
+    # What is watched.
+    "web_port": Option(
+        0,
+        "the port of the health pages on loopback; 0 takes a free one, -1 none",
+        -1,
+        65_535,
+        why="a port has 16 bits",
+    ),
+    "stall_red_ms": Option(
+        30_000,
+        "a partition with lag that has not moved for this long turns health red",
+        100,
+        86_400_000,
+        why="a day",
+    ),
+    "stall_exit_ms": Option(
+        300_000,
+        "and after this long the worker ends with STALLED",
+        200,
+        86_400_000,
+        why="a day; a restart is the last remedy",
+    ),
+    "drain_timeout_ms": Option(
+        30_000,
+        "after a request to stop, what is in flight has this long",
+        100,
+        600_000,
+        why="container platforms kill after 30 s",
+    ),
+    "state_dir": Option("", "where this worker keeps its files; empty means the user's state directory"),
+    "allow_insecure": Option(False, "let a password travel without TLS"),
+    "log_level": Option("info", "how much is logged", allowed=("debug", "info", "warning", "error")),
+}
+
+# Properties of librdkafka that are ours to set: a guarantee rests on each.
+OWNED = {
+    "enable.auto.commit": "offsets are committed with the outputs",
+    "enable.auto.offset.store": "offsets are committed with the outputs",
+    "enable.idempotence": "it is always on",
+    "transactional.id": "set instance",
+    "transaction.timeout.ms": "set transaction_timeout_ms",
+    "isolation.level": "records of aborted transactions are never scored",
+    "group.id": "set group",
+    "group.instance.id": "set group_instance_id",
+    "group.protocol": "only the classic protocol is tested",
+    "bootstrap.servers": "set broker",
+    "partition.assignment.strategy": "set assignment",
+    "session.timeout.ms": "set session_timeout_ms",
+    "enable.partition.eof": "progress is watched with it",
+    "linger.ms": "set linger_ms",
+    "delivery.report.only.error": "failed deliveries are watched with it",
+}
+SECRETS = ("password", "secret", "ssl.key.pem", "ssl.certificate.pem", "sasl.oauthbearer.config")
+KAFKA = "kafka."
+
+
+class Given(NamedTuple):
+    """A value as somebody wrote it, and where."""
+
+    value: Any
+    source: str
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of one worker, checked. ``kafka`` goes to librdkafka as it is."""
+
+    broker: str
+    group: str
+    instance: str
+    group_instance_id: str
+    assignment: str
+    guarantee: str
+    commit_interval_ms: int
+    transaction_timeout_ms: int
+    session_timeout_ms: int
+    batch_count_max: int
+    buffer_count_max: int
+    buffer_bytes_max: int
+    output_bytes_max: int
+    event_bytes_max: int
+    linger_ms: int
+    topic_predictions: str
+    topic_alerts: str
+    topic_dead_letters: str
+    create_topics: bool
+    topic_partitions: int
+    topic_replication: int
+    web_port: int
+    stall_red_ms: int
+    stall_exit_ms: int
+    drain_timeout_ms: int
+    state_dir: str
+    allow_insecure: bool
+    log_level: str
+    kafka: dict[str, str]
+
+    @property
+    def exactly_once(self) -> bool:
+        """True where outputs and offsets are committed together."""
+        return self.guarantee == EXACTLY_ONCE
+
+    def shown(self) -> dict[str, Any]:
+        """Return the options as they may be shown: secrets are masked.
+
+        >>> given = {"kafka.ssl.key.password": Given("hunter2", "--set")}
+        >>> configure(given).shown()["kafka"]
+        {'ssl.key.password': '********'}
+        """
+        shown = msgspec.structs.asdict(self)
+        shown["kafka"] = {name: masked(name, value) for name, value in self.kafka.items()}
+        return shown
+
+
+def masked(name: str, value: str) -> str:
+    """Return the value, or stars where the name says that it is a secret."""
+    return "********" if any(word in name for word in SECRETS) else value
+
+
+def configure(*layers: Mapping[str, Given]) -> Config:
+    """Return the options from the layers, a later one winning, or raise with everything that is wrong.
+
+    >>> configure({"commit_interval_ms": Given("50", "environment")}, {"group": Given("cards", "--group")}).group
+    'cards'
+    >>> configure({"comit_interval_ms": Given(50, "headrace.toml")}, {"batch_count_max": Given("0", "--set")})
+    Traceback (most recent call last):
+    headrace.schemas.errors.BadConfig: config cannot run (2 problems):
+      batch_count_max = 0 (--set): allowed are 1 to 100000; above this one step holds up everything else for too long
+      comit_interval_ms (headrace.toml): no such option; did you mean commit_interval_ms?
+    """
+    given: dict[str, Given] = {}
+    for layer in layers:
+        given.update(layer)
+    problems: list[str] = []
+    values: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
+    kafka: dict[str, str] = {}
+    for name, (value, source) in given.items():
+        if name.startswith(KAFKA):
+            _take_property(name.removeprefix(KAFKA), value, source, kafka, problems)
+        elif name in OPTIONS:
+            try:
+                values[name] = _typed(value, OPTIONS[name])
+            except ValueError as error:
+                problems.append(f"{name} = {value} ({source}): {error}")
+        else:
+            near = difflib.get_close_matches(name, OPTIONS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see headrace config"
+            problems.append(f"{name} ({source}): no such option; {hint}")
+    config = Config(**values, kafka=kafka)
+    if not problems:
+        problems += _relations(config)
+    if problems:
+        raise BadConfig(sorted(problems))
+    return config
+
+
+def _take_property(name: str, value: Any, source: str, kafka: dict[str, str], problems: list[str]) -> None:
+    if reason := OWNED.get(name):
+        problems.append(f"{KAFKA}{name} ({source}): not yours to set; {reason}")
+    else:
+        kafka[name] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _typed(value: Any, option: Option) -> str | int | bool:
+    if isinstance(option.default, bool):
+        truth = _TRUTH.get(str(value).lower())
+        if truth is None:
+            raise ValueError("allowed are true and false")
+        return truth
+    if isinstance(option.default, int):
+        try:
+            number = int(str(value).replace("_", ""))
+        except ValueError:
+            raise ValueError("not a whole number") from None
+        assert option.least is not None
+        assert option.greatest is not None
+        if not option.least <= number <= option.greatest:
+            raise ValueError(f"allowed are {option.least} to {option.greatest}; {option.why}")
+        return number
+    if option.allowed and value not in option.allowed:
+        raise ValueError(f"allowed are {', '.join(option.allowed)}")
+    return str(value)
+
+
+def _relations(config: Config) -> Iterator[str]:
+    """Yield what is wrong between options that are each in bounds."""
+    if config.exactly_once and config.commit_interval_ms >= config.transaction_timeout_ms:
+        yield (
+            f"commit_interval_ms = {config.commit_interval_ms}: must be below transaction_timeout_ms = "
+            f"{config.transaction_timeout_ms}, or the broker aborts every transaction before its commit"
+        )
+    if config.stall_red_ms >= config.stall_exit_ms:
+        yield (
+            f"stall_red_ms = {config.stall_red_ms}: must be below stall_exit_ms = {config.stall_exit_ms}, "
+            "or the worker ends before anybody was warned"
+        )
+    if config.buffer_count_max < config.batch_count_max:
+        yield (
+            f"buffer_count_max = {config.buffer_count_max}: must be at least batch_count_max = "
+            f"{config.batch_count_max}, or no batch is ever full"
+        )
+    topics = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if len(set(topics)) < len(topics):
+        yield f"topic_predictions, topic_alerts, topic_dead_letters = {', '.join(topics)}: must be three topics"
+    security = config.kafka.get("security.protocol", "plaintext").lower()
+    wants_password = any(name.startswith("sasl.") for name in config.kafka) or security.startswith("sasl")
+    if wants_password and "ssl" not in security and not config.allow_insecure:
+        yield (
+            f"kafka.security.protocol = {security}: a password would travel in the clear; set "
+            "kafka.security.protocol=SASL_SSL, or allow_insecure=true if that is what you want"
+        )
+
+
+def from_toml(text: str, source: str) -> dict[str, Given]:
+    r"""Return the options in a TOML file; tables under ``kafka`` may be nested or dotted.
+
+    >>> from_toml('group = "cards"\n[kafka]\nsasl.username = "me"', "headrace.toml")
+    {'group': Given(value='cards', source='headrace.toml'),
+     'kafka.sasl.username': Given(value='me', source='headrace.toml')}
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig([f"{source}: not TOML: {error}"]) from None
+    return {name: Given(value, source) for name, value in _flat(table)}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+PREFIX = "HEADRACE_"
+# Names in the environment that are switches of the test harness, not options.
+NOT_OPTIONS = ("HEADRACE_FAILPOINT", "HEADRACE_FAILPOINT_SLEEP", "HEADRACE_SEED", "HEADRACE_FAULTS")
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Return the options in the environment: ``HEADRACE_GROUP``, ``HEADRACE_KAFKA_SASL_USERNAME``.
+
+    >>> from_environment({"HEADRACE_GROUP": "cards", "HEADRACE_KAFKA_SASL_USERNAME": "me", "HOME": "/"})
+    {'group': Given(value='cards', source='HEADRACE_GROUP'),
+     'kafka.sasl.username': Given(value='me', source='HEADRACE_KAFKA_SASL_USERNAME')}
+    """
+    given = {}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name not in NOT_OPTIONS:
+            option = name.removeprefix(PREFIX).lower()
+            if option.startswith("kafka_"):
+                option = option.replace("_", ".")
+            given[option] = Given(value, name)
+    return given
+
+
+def from_pairs(pairs: Iterable[str], source: str = "--set") -> dict[str, Given]:
+    """Return the options in ``name=value`` pairs.
+
+    >>> from_pairs(["group=cards"])
+    {'group': Given(value='cards', source='--set')}
+    >>> from_pairs(["group"])
+    Traceback (most recent call last):
+    headrace.schemas.errors.BadConfig: config cannot run (1 problem):
+      --set group: expected name=value
+    """
+    given, problems = {}, []
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if equals:
+            given[name.strip()] = Given(value.strip(), source)
+        else:
+            problems.append(f"{source} {pair}: expected name=value")
+    if problems:
+        raise BadConfig(problems)
+    return given

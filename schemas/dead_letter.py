@@ -1,0 +1,83 @@
+"""What becomes of a record that cannot be scored: kept as it came, with the reason beside it."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+Header = tuple[str, bytes | None]
+
+# Connect's names: the consoles and scripts that people already have look for these.
+CONNECT = "__connect.errors."
+OURS = "headrace.errors."
+
+
+class Reason(StrEnum):
+    """Why a record was not scored. The values are stable: alert rules and dashboards count by them."""
+
+    EMPTY_VALUE = "empty_value"
+    KEY_MISSING = "key_missing"
+    EVENT_TOO_LARGE = "event_too_large"
+    NOT_JSON = "not_json"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    FEATURE_FAILED = "feature_failed"
+    MODEL_FAILED = "model_failed"
+    NOT_FINITE = "not_finite"
+    OUTPUT_TOO_LARGE = "output_too_large"
+
+    @property
+    def stage(self) -> str:
+        """The step that said no."""
+        return _STAGES[self]
+
+
+_STAGES = {
+    Reason.EMPTY_VALUE: "decode",
+    Reason.KEY_MISSING: "decode",
+    Reason.EVENT_TOO_LARGE: "decode",
+    Reason.NOT_JSON: "decode",
+    Reason.MISSING_FIELD: "decode",
+    Reason.WRONG_TYPE: "decode",
+    Reason.FEATURE_FAILED: "features",
+    Reason.MODEL_FAILED: "score",
+    Reason.NOT_FINITE: "score",
+    Reason.OUTPUT_TOO_LARGE: "publish",
+}
+
+
+class Rejection(NamedTuple):
+    """One record of a batch that was not scored: its place in the batch, why, and what a person is told."""
+
+    at: int
+    reason: Reason
+    message: str
+    error: str = "headrace.schemas.errors.Rejected"
+
+
+def headers(
+    rejection: Rejection, *, topic: str, partition: int, offset: int, pipeline: str, version: str
+) -> list[Header]:
+    """Return the headers that a dead letter carries beside those the record came with.
+
+    >>> rejection = Rejection(0, Reason.MISSING_FIELD, "Object missing required field `amount` - at `$.amount`")
+    >>> for name, value in headers(
+    ...     rejection, topic="payments", partition=2, offset=41, pipeline="fraud", version="1"
+    ... )[3:6]:
+    ...     print(name, value)
+    __connect.errors.stage b'DECODE'
+    __connect.errors.class.name b'headrace'
+    __connect.errors.exception.class.name b'headrace.schemas.errors.Rejected'
+    """
+    values = {
+        f"{CONNECT}topic": topic,
+        f"{CONNECT}partition": str(partition),
+        f"{CONNECT}offset": str(offset),
+        f"{CONNECT}stage": rejection.reason.stage.upper(),
+        f"{CONNECT}class.name": "headrace",
+        f"{CONNECT}exception.class.name": rejection.error,
+        f"{CONNECT}exception.message": rejection.message[:4_096],
+        f"{OURS}code": rejection.reason.value,
+        f"{OURS}stage": rejection.reason.stage,
+        f"{OURS}pipeline": pipeline,
+        f"{OURS}version": version,
+    }
+    return [(name, value.encode("utf-8", "replace")) for name, value in values.items()]

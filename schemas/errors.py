@@ -1,0 +1,76 @@
+"""The errors that are raised on purpose. Each ends the command with its own exit code."""
+
+from collections.abc import Sequence
+
+
+class HeadraceError(Exception):
+    """Something a person can act on: the text says what, where, what is allowed and what happens next."""
+
+    code = "HEADRACE"
+    exit_code = 1
+
+
+class BadConfig(HeadraceError):
+    """Options that cannot run, all of them at once."""
+
+    code = "BAD_CONFIG"
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"config cannot run ({many}):", *problems]))
+
+
+class BadPipeline(HeadraceError):
+    """A pipeline whose parts do not fit together, every misfit named."""
+
+    code = "BAD_PIPELINE"
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"pipeline cannot run ({many}):", *problems]))
+
+
+class BrokerNotAvailable(HeadraceError):
+    """No broker to work with: not installed, not started, or not answering."""
+
+    code = "BROKER_NOT_AVAILABLE"
+    exit_code = 3
+
+
+class TopicMissing(HeadraceError):
+    """A topic is not there and may not be created, or may not be used."""
+
+    code = "TOPIC_MISSING"
+    exit_code = 4
+
+
+class Fenced(HeadraceError):
+    """Another worker took this one's name, and the broker listens to that one now."""
+
+    code = "FENCED"
+    exit_code = 5
+
+
+class Stalled(HeadraceError):
+    """A partition has events and does not move."""
+
+    code = "STALLED"
+    exit_code = 6
+
+
+class NotDelivered(HeadraceError):
+    """The broker refused an output for good."""
+
+    code = "NOT_DELIVERED"
+    exit_code = 7
+
+
+class Rejected(HeadraceError):
+    """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
+
+    code = "REJECTED"
+    exit_code = 0
