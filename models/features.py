@@ -1,0 +1,197 @@
+"""Transforms: from the fields of events to the numbers that a model reads, a column at a time."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.schemas.event import Event, columns_of
+
+Floats = NDArray[np.float64]
+Column = NDArray[Any]
+
+EARTH_RADIUS_KM = 6_371.0088
+
+
+class FeatureFailed(Exception):
+    """A feature raised, or returned something that is not one number per event."""
+
+    def __init__(self, feature: "Feature", name: str, cause: str) -> None:
+        super().__init__(f"feature {name!r} ({feature.origin}): {cause}")
+
+
+class Columns(Mapping[str, Column]):
+    """The fields of a batch of events as columns, each built when it is first asked for.
+
+    Numbers and truth values become float64, with NaN where a field is None; everything else stays an
+    object. A column cannot be written to: the next feature reads it too.
+
+    >>> class Payment(Event, topic="payments", key="account"):
+    ...     id: str
+    ...     at: float
+    ...     account: str
+    ...     amount: float | None = None
+    >>> Columns([Payment("p1", 0.0, "a7", 5.0), Payment("p2", 0.0, "a7")])["amount"]
+    array([ 5., nan])
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        assert events, "a batch has at least one event"
+        self._events = events
+        self._types = _types_of(type(events[0]))
+        self._columns: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._build(name)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    @property
+    def count(self) -> int:
+        """How many events the batch has."""
+        return len(self._events)
+
+    def _build(self, name: str) -> Column:
+        values = map(attrgetter(name), self._events)
+        column: Column
+        if not _is_number(self._types[name]):
+            column = np.empty(self.count, object)
+            column[:] = list(values)
+        elif type(None) in get_args(self._types[name]):
+            column = np.array([np.nan if value is None else value for value in values], np.float64)
+        else:
+            column = np.fromiter(values, np.float64, self.count)
+        column.flags.writeable = False
+        return column
+
+
+_TYPES: dict[type[Event], dict[str, Any]] = {}
+
+
+def _types_of(cls: type[Event]) -> dict[str, Any]:
+    types = _TYPES.get(cls)
+    if types is None:
+        types = _TYPES[cls] = columns_of(cls)
+    return types
+
+
+def _is_number(hint: Any) -> bool:
+    return all(part in (int, float, bool, type(None)) for part in get_args(hint) or (hint,))
+
+
+class Feature:
+    """A named transform: which fields it reads, and the function that makes one column of them.
+
+    What a function may do is look at each event on its own: where a batch is cut must not show in the
+    result. ``headrace.models.laws`` checks that.
+    """
+
+    def __init__(self, function: Callable[..., Any], fields: Sequence[str], *, origin: str) -> None:
+        self.fields = tuple(fields)
+        self.origin = origin
+        self.__doc__ = function.__doc__
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"<Feature of {', '.join(self.fields)}, {self.origin}>"
+
+    def column(self, name: str, columns: Columns) -> Floats:
+        """Return one number per event, or raise ``FeatureFailed``, which says where."""
+        try:
+            made = np.asarray(self._function(*[columns[field] for field in self.fields]), np.float64)
+        except Exception as error:
+            raise FeatureFailed(self, name, _cause(error, self._function)) from error
+        if made.shape != (columns.count,):
+            cause = f"returned shape {made.shape}, expected ({columns.count},): one number per event"
+            raise FeatureFailed(self, name, cause)
+        return made
+
+
+def _cause(error: Exception, function: Callable[..., Any]) -> str:
+    """Say what was raised, and on which line of the user's own file."""
+    text = f"raised {type(error).__name__}: {error}"
+    code = getattr(function, "__code__", None)
+    trace = error.__traceback__
+    line = None
+    while trace is not None:
+        if trace.tb_frame.f_code is code:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{text} (line {line})" if line else text
+
+
+def feature(function: Callable[..., Any]) -> Feature:
+    """Make a feature of a function whose parameters are named like fields.
+
+    The function gets whole columns, so it is written with operators and numpy; it runs once per batch.
+
+    >>> @feature
+    ... def night(at):
+    ...     "One between 22 and 6 o'clock, else zero."
+    ...     hour = at / 3600 % 24
+    ...     return (hour >= 22) | (hour < 6)
+    >>> night.fields
+    ('at',)
+    """
+    code = function.__code__
+    file = code.co_filename.rsplit("/", 1)[-1]
+    origin = f"{function.__name__}, {file}:{code.co_firstlineno}"
+    return Feature(function, tuple(inspect.signature(function).parameters), origin=origin)
+
+
+def field(name: str) -> Feature:
+    """Take the field as it is."""
+    return Feature(lambda values: values, [name], origin=f"field({name!r})")
+
+
+def log1p(name: str) -> Feature:
+    """Take the logarithm of one plus the field, which tames sums of money.
+
+    >>> log1p("amount").fields
+    ('amount',)
+    """
+    return Feature(np.log1p, [name], origin=f"log1p({name!r})")
+
+
+def differs(name: str, value: object) -> Feature:
+    """Say one where the field is not ``value``, else zero."""
+    return Feature(lambda values: values != value, [name], origin=f"differs({name!r}, {value!r})")
+
+
+def multiple_of(name: str, step: float) -> Feature:
+    """Say one where the field is a multiple of ``step``, else zero: round amounts, for one."""
+    return Feature(lambda values: values % step == 0, [name], origin=f"multiple_of({name!r}, {step!r})")
+
+
+def distance_km(lat: str, lon: str, *, of: tuple[float, float]) -> Feature:
+    """Measure the great circle between the event's place and a fixed one, in kilometres.
+
+    >>> class Visit(Event, topic="visits", key="user"):
+    ...     id: str
+    ...     at: float
+    ...     user: str
+    ...     lat: float
+    ...     lon: float
+    >>> far = distance_km("lat", "lon", of=(48.8566, 2.3522))
+    >>> far.column("far", Columns([Visit("v1", 0.0, "u", 51.5074, -0.1278)])).round(1)
+    array([343.6])
+    """
+    lat_home, lon_home = np.radians(of)
+
+    def haversine(lats: Floats, lons: Floats) -> Floats:
+        phi, there = np.radians(lats), np.radians(lons)
+        a = np.sin((phi - lat_home) / 2) ** 2 + np.cos(phi) * np.cos(lat_home) * np.sin((there - lon_home) / 2) ** 2
+        made: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
+        return made
+
+    return Feature(haversine, [lat, lon], origin=f"distance_km({lat!r}, {lon!r}, of={of!r})")

@@ -1,0 +1,20 @@
+"""Headrace: score every Kafka event once, and lose nothing."""
+
+from headrace.models.features import differs, distance_km, feature, field, log1p, multiple_of
+from headrace.models.pipeline import Pipeline
+from headrace.models.static import Linear
+from headrace.schemas.event import Event, Label
+
+__all__ = [
+    "Event",
+    "Label",
+    "Linear",
+    "Pipeline",
+    "differs",
+    "distance_km",
+    "feature",
+    "field",
+    "log1p",
+    "multiple_of",
+]
+__version__ = "0.1.0"
