@@ -1,0 +1,134 @@
+"""From a pipeline and its options to a Faust app that runs it."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+import faust
+
+from headrace.models.pipeline import Pipeline
+from headrace.schemas.config import Config
+from headrace.schemas.errors import Stalled
+from headrace.stream.agents import Scorer, score_events
+from headrace.stream.broker import free_port
+from headrace.stream.commit import Committer
+from headrace.stream.health import Health
+from headrace.stream.transport import BatchTopic, Consumer
+
+log = logging.getLogger("headrace.app")
+
+CRASH_SECONDS_MAX = 5.0
+
+
+class Worker(faust.App):
+    """A Faust app with one agent that scores, to which agents, timers and views can be added.
+
+    Delivery guarantees
+    -------------------
+    What the pipeline scores is exactly once, or at least once where the options say so. Agents that are
+    added to the app read other topics, and what they do is at least once, as in any Faust app.
+    """
+
+    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
+        self.headrace = config
+        self.pipeline = pipeline
+        self.bytes_max = bytes_max
+        self.scorer = Scorer(pipeline, config, bytes_max)
+        self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
+        self.failed: BaseException | None = None
+        super().__init__(
+            config.group,
+            broker=f"headrace://{config.broker.split(',')[0]}",
+            topic_disable_leader=True,
+            web_enabled=config.web_port >= 0,
+            web_bind="127.0.0.1",
+            web_host="127.0.0.1",
+            web_port=config.web_port if config.web_port > 0 else free_port(),
+            web_tables_enabled=False,
+            web_router_enabled=False,
+            web_stats_enabled=False,
+            web_graph_enabled=False,
+            stream_recovery_delay=0.0,
+            broker_session_timeout=config.session_timeout_ms / 1_000,
+            datadir=config.state_dir or None,
+        )
+        self._committer: Committer | None = None
+        events = BatchTopic(self, topics=[pipeline.wire.topic])
+        self.agent(events, name="score")(self._score)
+        self.health.add_pages(self)
+
+    async def _score(self, stream: Any) -> None:
+        consumer = self._kafka
+        assert self._committer is not None
+        await score_events(stream, self.scorer, self._committer, drained=lambda: consumer.drained, fail=self.fail)
+
+    @property
+    def _kafka(self) -> Consumer:
+        consumer = self.consumer
+        assert isinstance(consumer, Consumer)
+        return consumer
+
+    @property
+    def committer(self) -> Committer:
+        """What carries out and commits."""
+        assert self._committer is not None, "the worker was not started"
+        return self._committer
+
+    async def on_start(self) -> None:
+        """Make the committer before the first partition comes."""
+        await super().on_start()
+        consumer = self._kafka
+        self._committer = Committer(
+            self.headrace, consumer.poller, batch_bytes_max=min(self.bytes_max.values()), on_failed=self._failed_soon
+        )
+        consumer.commits = self._committer
+        consumer.scoring = lambda: self.scorer.busy
+        consumer.on_watch = self._watch
+        await self._committer.start()
+
+    async def on_shutdown(self) -> None:
+        """Let go of the producer, last of all."""
+        await super().on_shutdown()
+        if self._committer is not None:
+            await self._committer.close()
+
+    async def wait_until_ready(self) -> None:
+        """Return when partitions were assigned for the first time and events flow."""
+        await self._kafka.resumed.wait()
+
+    async def fail(self, error: BaseException) -> None:
+        """End the worker with this error; what is not committed is done again by the next."""
+        if self.failed is None:
+            self.failed = error
+        await self.crash(error)
+
+    def _failed_soon(self, error: BaseException) -> None:
+        asyncio.ensure_future(self.fail(error), loop=self.loop)  # noqa: RUF006 - it ends the loop
+
+    def _watch(self, now: float) -> None:
+        """Look at every partition's progress, on the poll thread: it runs whatever the event loop does."""
+        poller = self._kafka.poller
+        stuck = None
+        for place, partition in list(poller.partitions.items()):
+            marks = poller.watermarks(place)
+            lag = marks[1] - partition.done if marks and partition.done is not None else 0
+            if self.health.observe(place, lag=lag, still_ms=(now - partition.moved_at) * 1_000):
+                stuck = (place, lag)
+        if stuck is not None:
+            (topic, number), lag = stuck
+            error = Stalled(
+                f"{topic}[{number}] has {lag} records to score and has not moved for stall_exit_ms = "
+                f"{self.headrace.stall_exit_ms}; the worker ends, and what was not committed is scored again"
+            )
+            self.loop.call_soon_threadsafe(self._failed_soon, error)
+            # A loop that hangs inside a step never hears of it.
+            threading.Thread(target=_end_anyway, args=(error,), daemon=True).start()
+
+
+def _end_anyway(error: Stalled) -> None:
+    time.sleep(CRASH_SECONDS_MAX)
+    log.critical("%s: %s", error.code, error)
+    os._exit(error.exit_code)

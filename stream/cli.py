@@ -1,0 +1,129 @@
+"""The command line. The only place that reads the environment."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from headrace.schemas.config import (
+    AT_LEAST_ONCE,
+    EXACTLY_ONCE,
+    OPTIONS,
+    Config,
+    Given,
+    configure,
+    from_environment,
+    from_pairs,
+    from_toml,
+)
+from headrace.schemas.errors import HeadraceError
+
+CONFIG_FILE = "headrace.toml"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command, and end with its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.command(options)
+    except HeadraceError as error:
+        print(f"{error.code}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="headrace", description="Score every Kafka event once, and lose nothing.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a pipeline on a broker until Ctrl-C")
+    run.add_argument("path", metavar="PATH", help="a Python file, a folder with a pipeline.py, or a module")
+    _add_options(run)
+    run.set_defaults(command=_run)
+
+    demo = commands.add_parser("demo", help="see the main job at work, on a broker inside this process")
+    demo.add_argument(
+        "--events", type=int, default=0, metavar="N", help="stop after N events (default: run until Ctrl-C)"
+    )
+    demo.add_argument("--seconds", type=float, default=0.0, metavar="N", help="stop after N seconds")
+    demo.add_argument("--rate", type=int, default=2_000, metavar="N", help="events per second (default: 2000)")
+    demo.add_argument("--json", action="store_true", help="print the summary as JSON, and nothing else")
+    _add_options(demo)
+    demo.set_defaults(command=_demo)
+
+    config = commands.add_parser("config", help="show every option, its value and its bounds")
+    _add_options(config)
+    config.set_defaults(command=_config)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", metavar="H:P", help=OPTIONS["broker"].text)
+    parser.add_argument("--group", metavar="G", help=OPTIONS["group"].text)
+    parser.add_argument("--guarantee", metavar=f"{EXACTLY_ONCE}|{AT_LEAST_ONCE}", help=OPTIONS["guarantee"].text)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="k=v",
+        dest="pairs",
+        help="any option; headrace config lists them",
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"options in TOML (default: {CONFIG_FILE}, if it is there)")
+
+
+def _options(options: argparse.Namespace, environ: Mapping[str, str], **defaults: str) -> Config:
+    file = Path(options.config or CONFIG_FILE)
+    from_file = {}
+    if file.is_file():
+        from_file = from_toml(file.read_text(), str(file))
+    elif options.config:
+        from_file = {"config": Given(options.config, "no such file")}
+    flags = {
+        name: Given(value, f"--{name}")
+        for name in ("broker", "group", "guarantee")
+        if (value := getattr(options, name)) is not None
+    }
+    ours = {name: Given(value, "the command") for name, value in defaults.items()}
+    return configure(ours, from_file, from_environment(environ), from_pairs(options.pairs), flags)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _options(options, os.environ)
+    # Late, because the clients take a moment to import, and a wrong option should be told at once.
+    from headrace.stream import failpoint, load  # noqa: PLC0415
+    from headrace.stream.run import run, set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    failpoint.arm(os.environ)
+    run(load.load_pipeline(options.path), config)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    # The embedded broker answers to transactions without keeping what they promise.
+    config = _options(options, os.environ, guarantee=AT_LEAST_ONCE)
+    from headrace.stream.demo import demo  # noqa: PLC0415 - late, as above
+
+    return demo(config, events=options.events, seconds=options.seconds, rate=options.rate, as_json=options.json)
+
+
+def _config(options: argparse.Namespace) -> int:
+    shown = _options(options, os.environ).shown()
+    for name, option in OPTIONS.items():
+        bounds = ", ".join(option.allowed) or (
+            f"{option.least} to {option.greatest}" if option.least is not None else ""
+        )
+        print(f"{name} = {shown[name]}")  # noqa: T201
+        print(f"    {option.text}{f' [{bounds}]' if bounds else ''}")  # noqa: T201
+    for name, value in sorted(shown["kafka"].items()):
+        print(f"kafka.{name} = {value}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    main()

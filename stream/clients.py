@@ -1,0 +1,163 @@
+"""The properties that librdkafka's clients get, and what its errors mean for a worker."""
+
+import logging
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException
+
+from headrace.schemas.config import Config
+from headrace.schemas.errors import Fenced, HeadraceError, NotDelivered, TopicMissing
+
+log = logging.getLogger("headrace.kafka")
+
+BATCH_BYTES = 262_144
+
+
+def common(config: Config) -> dict[str, Any]:
+    """Return what every client of this worker gets."""
+    return {
+        "bootstrap.servers": config.broker,
+        "client.id": f"headrace-{config.instance}" if config.instance else "headrace",
+        # A broker that is away is tried again after 0.1, 0.2, ... and at most 10 seconds.
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 10_000,
+        "socket.nagle.disable": True,
+        "log.connection.close": False,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        **config.kafka,
+    }
+
+
+def silent(config: Config) -> dict[str, Any]:
+    """Return the properties of a client whose failures are told by whoever asked it."""
+    return {**common(config), "error_cb": lambda _error: None, "log_level": 0}
+
+
+# Properties that only one kind of client knows; librdkafka warns about each in the other kind.
+_PRODUCER_ONLY = (
+    "compression.",
+    "batch.",
+    "queue.buffering.",
+    "message.timeout",
+    "delivery.",
+    "acks",
+    "request.required",
+    "request.timeout",
+    "partitioner",
+    "sticky.",
+)
+_CONSUMER_ONLY = (
+    "fetch.",
+    "auto.",
+    "queued.",
+    "heartbeat.",
+    "max.poll",
+    "check.crcs",
+    "coordinator.query",
+    "max.partition",
+)
+
+
+def _without(settings: dict[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if not name.startswith(prefixes)}
+
+
+def consumer_settings(config: Config) -> dict[str, Any]:
+    """Return the properties of the consumer."""
+    ours = {
+        "group.id": config.group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "partition.assignment.strategy": config.assignment,
+        "session.timeout.ms": config.session_timeout_ms,
+        "heartbeat.interval.ms": min(3_000, config.session_timeout_ms // 3),
+        # The poll thread always polls; what is slow is watched by progress, not by this.
+        "max.poll.interval.ms": max(300_000, config.session_timeout_ms),
+        "queued.max.messages.kbytes": config.buffer_bytes_max // 1024,
+    }
+    defaults = {"auto.offset.reset": "earliest", "queued.min.messages": 100_000, "fetch.queue.backoff.ms": 10}
+    if config.group_instance_id:
+        ours["group.instance.id"] = config.group_instance_id
+    return {**defaults, **_without(common(config), _PRODUCER_ONLY), **ours}
+
+
+def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: int = BATCH_BYTES) -> dict[str, Any]:
+    """Return the properties of a producer.
+
+    ``retry.backoff.ms`` is paid by every transaction that follows another at once, because the
+    coordinator is still writing the markers of the first; librdkafka's 100 ms would be most of the
+    latency of a prediction.
+    """
+    defaults = {
+        "retry.backoff.ms": 2,
+        "retry.backoff.max.ms": 500,
+        "partitioner": "murmur2_random",
+        # What is sent at once must fit the smallest topic that it may be for; what one record may weigh is
+        # checked against its own topic beforehand.
+        "batch.size": min(BATCH_BYTES, batch_bytes_max),
+        "message.max.bytes": 1_000_000_000,
+    }
+    ours: dict[str, Any] = {
+        "enable.idempotence": True,
+        "linger.ms": config.linger_ms,
+        "queue.buffering.max.messages": 2_000_000,
+        "queue.buffering.max.kbytes": 2 * config.output_bytes_max // 1024,
+    }
+    if transactional:
+        ours["transactional.id"] = f"{config.group}-{config.instance}"
+        ours["transaction.timeout.ms"] = config.transaction_timeout_ms
+    else:
+        ours["message.timeout.ms"] = 0  # an output waits for its broker as long as it takes
+    return {**defaults, **_without(common(config), _CONSUMER_ONLY), **ours}
+
+
+_FENCED = {KafkaError.FENCED_INSTANCE_ID}
+_NO_TOPIC = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes have such names
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
+
+
+TOPIC_EXISTS = KafkaError.TOPIC_ALREADY_EXISTS
+# What a broker says no to for good: asking again gives the same answer.
+REFUSALS = _NO_TOPIC | {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_REQUIRED_ACKS,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
+
+
+def named(error: KafkaError, doing: str) -> HeadraceError:
+    """Return the error that ends a worker, from the one that librdkafka gave."""
+    text = f"{doing}: {error.str()} ({error.name()})"
+    if error.code() in _FENCED:
+        return Fenced(f"{text}; another worker runs under the same group_instance_id: give each its own")
+    if error.code() in _NO_TOPIC:
+        return TopicMissing(f"{text}; nothing of this batch was committed, and it is scored again after a restart")
+    return NotDelivered(f"{text}; nothing of this batch was committed, and it is scored again after a restart")
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """Return the error inside the exception."""
+    found = error.args[0]
+    assert isinstance(found, KafkaError)
+    return found
+
+
+def on_error(error: KafkaError) -> None:
+    """Log what librdkafka reports on its own; it goes on by itself unless the error is fatal."""
+    level = logging.ERROR if error.fatal() else logging.WARNING
+    log.log(level, "%s", error.str())
+
+
+def version() -> str:
+    """Return the versions of the client and of the library below it."""
+    return f"confluent-kafka {confluent_kafka.version()}, librdkafka {confluent_kafka.libversion()[0]}"

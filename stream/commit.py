@@ -1,0 +1,436 @@
+"""Outputs and offsets, committed together or not at all."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, cast
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from headrace.schemas.config import Config
+from headrace.schemas.dead_letter import Header
+from headrace.schemas.errors import Fenced, HeadraceError, NotDelivered
+from headrace.stream import clients, failpoint
+from headrace.stream.poller import Place, Poller
+
+log = logging.getLogger("headrace.commit")
+
+# A producer that is replaced this often without one commit in between is being replaced by somebody.
+REPLACED_MAX = 5
+REQUEST_SECONDS_MAX = 5.0
+TELL_SECONDS = 10.0
+SHRINK, GROW = 8, 1.02
+
+
+class Output(NamedTuple):
+    """One record to be published."""
+
+    topic: str
+    key: bytes | str | None
+    value: bytes | None
+    headers: list[Header] | None = None
+
+
+class Outputs(NamedTuple):
+    """What one batch gives: many records alike for one topic, and few that are each their own."""
+
+    topic: str
+    records: list[dict[str, Any]]  # value and key, as librdkafka's batch call takes them
+    others: list[Output]
+    size: int
+
+
+class Batch(NamedTuple):
+    """Where the outputs come from."""
+
+    place: Place
+    next_offset: int
+    epoch: int
+
+
+class Committer:
+    """Carries out what batches gave, and commits it with the offset that is next.
+
+    Delivery guarantees
+    -------------------
+    *Exactly once*: outputs and offsets share one transaction. A crash at any moment leaves either both
+    or neither visible to readers of committed data. *At least once*: offsets are committed after every
+    output before them was acknowledged; a crash may repeat the outputs since the last commit.
+
+    How a commit goes
+    -----------------
+    1. Nothing new is taken: ``carry_out`` waits. The next batch may be stepped meanwhile.
+    2. The offsets go into the transaction, under the membership that the partitions were given to.
+    3. What was produced is flushed; where there is no transaction, this comes before the offsets.
+    4. The transaction is committed.
+    5. Only then it is noted that it happened.
+
+    What can go wrong, and what happens then
+    ----------------------------------------
+    - *The broker asks for an abort* (a stale generation, a failed send): abort, rewind, go on.
+    - *A fatal error* (fenced, timed out, an abort that was not allowed): the producer is replaced.
+      ``init_transactions`` of the new one ends whatever the old one left open.
+    - *No answer*: the same call is repeated, which librdkafka allows. If there is none for as long as a
+      transaction may last, nobody knows whether it happened: the producer is replaced, and the broker is
+      asked where the group is before a single record is fetched again.
+    - *An output is refused for good* (no such topic, not authorised): the worker ends with the error.
+
+    The lock is held by whoever touches the transaction: ``carry_out`` on the event loop, a commit on its
+    own thread, an abort on the poll thread when partitions are revoked. Order: this lock, then the
+    poller's.
+    """
+
+    def __init__(
+        self, config: Config, poller: Poller, *, batch_bytes_max: int, on_failed: Callable[[BaseException], None]
+    ) -> None:
+        self._config = config
+        self._poller = poller
+        self._on_failed = on_failed
+        self._settings = clients.producer_settings(
+            config, transactional=config.exactly_once, batch_bytes_max=batch_bytes_max
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-commit")
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._committing: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._open = False  # a transaction was begun
+        self._pending: dict[Place, int] = {}
+        self._bytes = 0  # produced since the last flush
+        self._began = 0.0
+        self._refused: KafkaError | None = None
+        self._giving_up = threading.Event()
+        self._replaced = 0
+        self.share = 1.0  # of a full batch that is taken at a time; shrinks when transactions time out
+        self.commits = 0
+        self.aborts = 0
+
+    # On the event loop.
+
+    async def start(self) -> None:
+        """Make the producer, and end what a dead worker of the same name left open."""
+        self._loop = asyncio.get_running_loop()
+        await self._loop.run_in_executor(self._thread, self._new_producer)
+
+    async def carry_out(self, batch: Batch, outputs: Outputs) -> bool:
+        """Produce the outputs and note the offset; False if the batch is of an older epoch and dropped."""
+        assert self._loop is not None
+        sent = others = 0
+        while True:
+            while self._committing is not None:
+                await asyncio.wait([self._committing])
+            if not self._lock.acquire(blocking=False):
+                await asyncio.sleep(0.001)  # the poll thread aborts, because partitions go
+                continue
+            try:
+                if batch.epoch != self._poller.epoch or self._producer is None:
+                    return False
+                self._begin()
+                sent, others = self._produce(outputs, sent, others)
+            except KafkaException as error:
+                self._run(self._recover_guarded, clients.kafka_error(error))
+                return False
+            else:
+                if sent == len(outputs.records) and others == len(outputs.others):
+                    failpoint.reached("after_produce")
+                    self._pending[batch.place] = batch.next_offset
+                    self._bytes += outputs.size
+                    self._poller.processed(batch.place, batch.next_offset)
+                    return True
+            finally:
+                self._lock.release()
+            # The queue of the producer is full: the rest follows when there is room. Fetching stops by
+            # itself, because no further batch is taken before this one is done.
+            await asyncio.sleep(0.01)
+
+    def due(self, *, drained: bool) -> bool:
+        """Say whether it is time to commit: at once when idle, at the latest after the interval."""
+        if not self._pending or self._committing is not None:
+            return False
+        late = time.monotonic() - self._began >= self._config.commit_interval_ms / 1_000
+        if self._bytes >= self._config.output_bytes_max // 2:
+            return True
+        if self._config.exactly_once:
+            return drained or late
+        return late
+
+    def commit_soon(self) -> None:
+        """Start a commit, unless one is under way."""
+        if self._committing is not None or not self._pending:
+            return
+        self._cancel_timer()
+        self._run(self._commit_guarded)
+
+    async def settle(self) -> None:
+        """Commit what was carried out, and return when that is done."""
+        while self._pending or self._committing is not None:
+            self.commit_soon()
+            if self._committing is not None:
+                await asyncio.wait([self._committing])
+
+    async def close(self) -> None:
+        """Let go of the producer; what is not committed is aborted."""
+        self._cancel_timer()
+        self._giving_up.set()
+        assert self._loop is not None
+        await self._loop.run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _run(self, work: Callable[..., None], *arguments: Any) -> None:
+        assert self._loop is not None
+        self._committing = self._loop.run_in_executor(self._thread, work, *arguments)
+        self._committing.add_done_callback(self._committed)
+
+    def _committed(self, future: "asyncio.Future[None]") -> None:
+        self._committing = None
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._on_failed(error)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self) -> None:
+        assert self._producer is not None
+        if not self._pending and not self._open:
+            self._began = time.monotonic()
+            if self._timer is None and self._loop is not None:
+                # Whatever becomes of the stream, what was begun is committed in time.
+                self._timer = self._loop.call_later(self._config.commit_interval_ms / 1_000, self._on_timer)
+        if self._config.exactly_once and not self._open:
+            self._producer.begin_transaction()
+            self._open = True
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.commit_soon()
+
+    def _produce(self, outputs: Outputs, sent: int, others: int) -> tuple[int, int]:
+        """Queue records from where the last call stopped; return how far it got."""
+        producer = self._producer
+        assert producer is not None
+        if sent < len(outputs.records):
+            rest = outputs.records[sent:] if sent else outputs.records
+            sent += producer.produce_batch(outputs.topic, rest)
+            if sent < len(outputs.records):
+                _raise_unless_full(outputs.records[sent])
+        if sent == len(outputs.records):
+            for output in outputs.others[others:]:
+                try:
+                    producer.produce(output.topic, output.value, output.key, headers=cast("Any", output.headers))
+                except BufferError:
+                    break
+                others += 1
+        producer.poll(0)
+        return sent, others
+
+    # On the commit thread.
+
+    def _commit_guarded(self) -> None:
+        with self._lock:
+            if not self._pending:
+                return
+            self._raise_refused()
+            try:
+                if self._config.exactly_once:
+                    self._commit_transaction()
+                else:
+                    self._commit_offsets()
+            except KafkaException as error:
+                self._recover(clients.kafka_error(error))
+
+    def _recover_guarded(self, reason: KafkaError) -> None:
+        with self._lock:
+            self._recover(reason)
+
+    def _commit_transaction(self) -> None:
+        producer = self._producer
+        assert producer is not None
+        if not self._open:
+            self._commit_offsets()  # only offsets moved: markers of the input's own transactions
+            return
+        offsets = [TopicPartition(*place, offset) for place, offset in self._pending.items()]
+        self._patiently(
+            lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds)
+        )
+        failpoint.reached("before_commit")
+        self._patiently(producer.commit_transaction)
+        failpoint.reached("after_commit")
+        self._done()
+
+    def _commit_offsets(self, *, patience: float = float("inf")) -> None:
+        producer = self._producer
+        assert producer is not None
+        began = told = time.monotonic()
+        while left := producer.flush(1.0):
+            self._raise_refused()
+            now = time.monotonic()
+            if self._giving_up.is_set() or now - began > patience:
+                return
+            if now - told > TELL_SECONDS:
+                told = now
+                log.warning("%d outputs are not acknowledged yet; nothing is committed before they are", left)
+        self._raise_refused()
+        failpoint.reached("before_commit")
+        self._poller.commit(self._pending, self._giving_up.is_set)
+        failpoint.reached("after_commit")
+        self._done()
+
+    def _raise_refused(self) -> None:
+        if self._refused is not None:
+            raise clients.named(self._refused, "publishing")
+
+    def _done(self) -> None:
+        self._poller.committed(self._pending)
+        self._forget()
+        self._replaced = 0
+        self.share = min(1.0, self.share * GROW)
+        self.commits += 1
+
+    def _forget(self) -> None:
+        self._pending = {}
+        self._open = False
+        self._bytes = 0
+
+    def _patiently(self, call: Callable[[float], Any]) -> None:
+        """Repeat the call while the broker gives no answer, for as long as a transaction may last."""
+        deadline = time.monotonic() + self._config.transaction_timeout_ms / 1_000
+        while True:
+            try:
+                call(REQUEST_SECONDS_MAX)
+            except KafkaException as error:
+                reason = clients.kafka_error(error)
+                if not reason.retriable() or self._giving_up.is_set() or time.monotonic() > deadline:
+                    raise
+                log.debug("%s; asking again", reason.str())
+                time.sleep(0.05)
+            else:
+                return
+
+    def _recover(self, reason: KafkaError) -> None:
+        """Get from a failed commit to where nothing uncommitted is left and work can go on."""
+        self._raise_refused()
+        log.warning("commit failed: %s (%s); what it held is done again", reason.str(), reason.name())
+        self.aborts += 1
+        if not self._config.exactly_once:
+            # Outputs are out, their offsets are not: they will come again, which this guarantee allows.
+            self._forget()
+            self._poller.rewind()
+            return
+        if reason.txn_requires_abort() and self._abort():
+            self._poller.rewind()
+            return
+        if reason.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._TIMED_OUT):  # noqa: SLF001
+            self.share = max(self.share / SHRINK, 1 / self._config.batch_count_max)
+        self._replace_producer()
+
+    def _abort(self) -> bool:
+        """Abort the open transaction; False if the producer is of no more use."""
+        producer = self._producer
+        assert producer is not None
+        try:
+            self._patiently(producer.abort_transaction)
+        except KafkaException as error:
+            log.warning("abort failed: %s; the producer is replaced", clients.kafka_error(error).str())
+            return False
+        self._forget()
+        return True
+
+    def _replace_producer(self) -> None:
+        """Make a new producer, which ends what the old one left, and go back to what is committed."""
+        self._replaced += 1
+        if self._replaced > REPLACED_MAX:
+            raise Fenced(
+                f"producer {self._settings['transactional.id']!r} was fenced {self._replaced} times in a row: "
+                "another worker runs under the same name, give each its own instance; or no transaction ends "
+                f"within transaction_timeout_ms = {self._config.transaction_timeout_ms}, raise it"
+            )
+        self._forget()
+        self._new_producer()
+        self._poller.rewind(self._ask_committed())
+
+    def _ask_committed(self) -> dict[Place, int]:
+        while not self._giving_up.is_set():
+            try:
+                return self._poller.committed_at_broker(REQUEST_SECONDS_MAX)
+            except KafkaException as error:
+                log.warning("where the group is, the broker does not say yet: %s", clients.kafka_error(error).str())
+                time.sleep(0.2)
+        return {}
+
+    def _new_producer(self) -> None:
+        self._producer = None  # the old one closes its connections as it goes
+        self._refused = None
+        producer = Producer(
+            {
+                **self._settings,
+                "error_cb": clients.on_error,
+                "on_delivery": self._on_delivery,
+                "delivery.report.only.error": True,
+            },
+            logger=log,
+        )
+        if self._config.exactly_once:
+            backoff = 0.1
+            while not self._giving_up.is_set():
+                try:
+                    producer.init_transactions(REQUEST_SECONDS_MAX)
+                    break
+                except KafkaException as error:
+                    reason = clients.kafka_error(error)
+                    if reason.fatal() or not (reason.retriable() or reason.code() == KafkaError._TIMED_OUT):  # noqa: SLF001
+                        raise NotDelivered(
+                            f"no transactions with this broker: {reason.str()} ({reason.name()})"
+                        ) from error
+                    time.sleep(backoff)
+                    backoff = min(2 * backoff, 5.0)
+        self._producer = producer
+
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # noqa: SLF001
+            return  # purged because its transaction was aborted
+        if self._config.exactly_once and error.code() not in clients.REFUSALS:
+            return  # the transaction knows: its commit fails, and all of it is done again
+        log.error("an output for %s was refused: %s (%s)", message.topic(), error.str(), error.name())
+        self._refused = error
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._open:
+                self._abort()
+            elif self._producer is not None:
+                self._producer.flush(REQUEST_SECONDS_MAX)
+            self._producer = None
+
+    # On the poll thread.
+
+    def before_revoke(self) -> None:
+        """Leave nothing uncommitted; the partitions go when this returns."""
+        self._giving_up.set()  # a commit that waits for the broker gives up, and its transaction with it
+        with self._lock:
+            self._giving_up.clear()
+            if self._config.exactly_once:
+                if self._open:
+                    self.aborts += 1
+                    if not self._abort():
+                        self._forget()
+                        self._new_producer()
+                else:
+                    self._forget()
+            elif self._pending:
+                try:
+                    self._commit_offsets(patience=REQUEST_SECONDS_MAX)
+                except (KafkaException, HeadraceError) as error:
+                    log.warning("not committed before the partitions went: %s", error)
+                self._forget()
+
+
+def _raise_unless_full(record: dict[str, Any]) -> None:
+    error = record.pop("_error", None)
+    if error is not None and error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - librdkafka's own code
+        raise KafkaException(error)

@@ -1,0 +1,58 @@
+"""Whether this worker does its work, for whoever decides to restart it or to send it traffic."""
+
+from typing import Any
+
+from headrace.stream.poller import Place
+
+
+class Health:
+    """What the progress of each partition says.
+
+    A partition without lag is well, however long it is silent. One with lag that has not moved for
+    ``stall_red_ms`` is red, and after ``stall_exit_ms`` the worker should end.
+
+    >>> health = Health(stall_red_ms=1_000, stall_exit_ms=5_000)
+    >>> health.observe(("t", 0), lag=0, still_ms=60_000), health.red
+    (False, [])
+    >>> health.observe(("t", 0), lag=3, still_ms=1_500), health.red
+    (False, ['t[0]'])
+    >>> health.observe(("t", 0), lag=3, still_ms=5_500)
+    True
+    >>> health.observe(("t", 0), lag=2, still_ms=10), health.red
+    (False, [])
+    """
+
+    def __init__(self, *, stall_red_ms: int, stall_exit_ms: int) -> None:
+        self._stall_red_ms = stall_red_ms
+        self._stall_exit_ms = stall_exit_ms
+        self._red: set[Place] = set()
+        self.lag: dict[Place, int] = {}
+
+    def observe(self, place: Place, *, lag: int, still_ms: float) -> bool:
+        """Note how a partition stands; True if it has stood still for too long."""
+        self.lag[place] = lag
+        if lag > 0 and still_ms >= self._stall_red_ms:
+            self._red.add(place)
+        else:
+            self._red.discard(place)
+        return lag > 0 and still_ms >= self._stall_exit_ms
+
+    @property
+    def red(self) -> list[str]:
+        """The partitions that have events and do not move."""
+        return [f"{topic}[{number}]" for topic, number in sorted(self._red)]
+
+    def add_pages(self, app: Any) -> None:
+        """Serve ``/health/live`` and ``/health/ready``."""
+
+        @app.page("/health/live")  # type: ignore[untyped-decorator]
+        async def live(view: Any, request: Any) -> Any:  # noqa: ARG001
+            """Say 200 while partitions move, 503 when one with lag stands still."""
+            red = self.red
+            return view.json({"live": not red, "still": red}, status=503 if red else 200)
+
+        @app.page("/health/ready")  # type: ignore[untyped-decorator]
+        async def ready(view: Any, request: Any) -> Any:  # noqa: ARG001
+            """Say 200 while this worker takes part, 503 before its first assignment, in a rebalance and when red."""
+            well = app.consumer.resumed.is_set() and not app.rebalancing and not self.red
+            return view.json({"ready": well, "still": self.red}, status=200 if well else 503)

@@ -1,0 +1,58 @@
+"""Finds the pipeline that a person named: a Python file, a folder with ``pipeline.py``, or a module."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from headrace.models.pipeline import Pipeline
+from headrace.schemas.errors import BadPipeline, HeadraceError
+
+
+def load_pipeline(name: str) -> Pipeline:
+    """Return the one pipeline in what ``name`` names.
+
+    >>> load_pipeline("no/such/file.py")
+    Traceback (most recent call last):
+    headrace.schemas.errors.BadPipeline: pipeline cannot run (1 problem):
+      no/such/file.py: no such file, folder with a pipeline.py, or module
+    """
+    module = _module(name)
+    found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
+    if len(found) != 1:
+        what = "no Pipeline" if not found else f"{len(found)} pipelines"
+        raise BadPipeline([f"{module.__file__}: {what} at its top level; write pipeline = Pipeline(...), once"])
+    return found[0]
+
+
+def _module(name: str) -> ModuleType:
+    path = Path(name)
+    if path.is_dir():
+        path = path / "pipeline.py"
+    try:
+        if path.is_file():
+            return _from_file(path.resolve())
+        if not name.endswith(".py") and "/" not in name and importlib.util.find_spec(name):
+            return importlib.import_module(name)
+    except HeadraceError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadPipeline([f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"]) from error
+    raise BadPipeline([f"{name}: no such file, folder with a pipeline.py, or module"])
+
+
+def _from_file(path: Path) -> ModuleType:
+    # Under a name of its own, so that a pipeline.py never hides another module; its folder is importable.
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    name = f"headrace_pipeline_{path.parent.name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

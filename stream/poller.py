@@ -1,0 +1,539 @@
+"""The thread that talks to the consumer group: it polls from the first subscription to the end.
+
+librdkafka assigns partitions, answers rebalances and keeps its membership only while somebody polls.
+Faust stops fetching during a rebalance, so whoever polls for it stands still for ever after one. This
+thread polls whatever Faust does, keeps what it gets per partition until somebody takes it, and lets go
+of the consumer only when it ends.
+
+Who may touch what
+------------------
+The ``confluent_kafka.Consumer`` belongs to this thread; others hand it work with ``call``. The
+partitions are shared, and every touch of them holds ``lock``, for a few microseconds at a time.
+
+When partitions move
+--------------------
+Everything that was fetched and not committed dies, for the partitions that stay too: the open
+transaction is aborted, the ``epoch`` moves on, and each partition that stays is fetched again from
+where it was last committed. Whoever still holds records of an older epoch finds out when it wants to
+carry out what it made of them. One rule instead of many, and it costs what one commit interval costs.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from headrace.schemas.errors import HeadraceError
+from headrace.stream import clients
+
+log = logging.getLogger("headrace.poller")
+
+T = TypeVar("T")
+Place = tuple[str, int]
+
+POLL_SECONDS_MAX = 0.1
+FULL_SECONDS_MAX = 1.0
+WATCH_SECONDS = 0.5
+FETCH_COUNT_MAX = 2_000
+
+
+class Taken(NamedTuple):
+    """Records of one partition in their order, and the offset that is next after them.
+
+    ``next_offset`` may lie further than the last record: the markers of transactions take offsets too,
+    and a partition that ends in one has lag until its end is committed.
+    """
+
+    messages: list[Message]
+    next_offset: int
+    epoch: int
+
+
+class Partition:
+    """What this worker knows of one partition that it has."""
+
+    __slots__ = (
+        "bytes",
+        "chunks",
+        "committed",
+        "count",
+        "done",
+        "end",
+        "first",
+        "moved_at",
+        "next",
+        "paused",
+        "taken",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.first: int | None = None  # the first offset seen since it was assigned
+        self.committed: int | None = None  # the offset last committed by us
+        self.chunks: deque[list[Message]] = deque()
+        self.count = 0  # records in chunks
+        self.bytes = 0
+        self.next: int | None = None  # the offset after the last record fetched
+        self.end: int | None = None  # the end of the log, when it was last reached
+        self.taken: int | None = None  # the offset after the last record taken
+        self.done: int | None = None  # the offset after the last record dealt with
+        self.moved_at = now
+        self.paused = False
+
+    @property
+    def resume_at(self) -> int | None:
+        """Where to fetch from when everything uncommitted is thrown away."""
+        return self.first if self.committed is None else self.committed
+
+    def forget(self) -> None:
+        """Throw away what was fetched."""
+        self.chunks.clear()
+        self.count = self.bytes = 0
+        self.next = self.taken = self.end = None
+        self.done = self.resume_at
+
+
+class Moved(NamedTuple):
+    """What a rebalance changed, and what this worker has now."""
+
+    revoked: frozenset[Place]
+    assigned: frozenset[Place]
+    generation: int
+
+
+class Poller(threading.Thread):
+    """Polls one consumer. See the module for who may touch what."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        *,
+        buffer_count_max: int,
+        buffer_bytes_max: int,
+        on_arrived: Callable[[], None],
+        on_moved: Callable[[Moved], None],
+        on_failed: Callable[[BaseException], None],
+        before_revoke: Callable[[], None],
+        on_watch: Callable[[float], None],
+    ) -> None:
+        super().__init__(name="headrace-poller", daemon=True)
+        self.lock = threading.Lock()
+        self.partitions: dict[Place, Partition] = {}
+        self.epoch = 0
+        self.generation = 0
+        self.drained = True
+        self.group_metadata: Any = None
+        self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
+        self._consumer = Consumer({**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=log)
+        self._commits: deque[Future[None]] = deque()
+        self._count_max = buffer_count_max
+        self._bytes_max = buffer_bytes_max
+        self._on_arrived = on_arrived
+        self._on_moved = on_moved
+        self._on_failed = on_failed
+        self._before_revoke = before_revoke
+        self._on_watch = on_watch
+        self._room = threading.Condition(self.lock)
+        self._requests: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._topics: frozenset[str] = frozenset()
+        self._rewind = False
+        self._all_paused = False
+        self._closing = threading.Event()
+
+    # What other threads call.
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Read these topics from now on; the group hears of it at the next poll."""
+        self._topics = frozenset(topics)
+        self.call(self._subscribe)
+
+    def call(self, work: Callable[[], T]) -> "Future[T]":
+        """Do this on the poll thread, where the consumer may be touched."""
+        future: Future[T] = Future()
+        self._requests.append((work, future))
+        if self._closing.is_set() and not self.is_alive():
+            future.set_exception(RuntimeError("the poll thread has ended"))
+        return future
+
+    def take(self, place: Place, count_max: int) -> Taken | None:
+        """Take the next records of a partition, at most ``count_max``, or None if there is nothing new."""
+        with self.lock:
+            partition = self.partitions.get(place)
+            if partition is None or self._rewind:
+                return None
+            messages: list[Message] = []
+            while partition.chunks and len(messages) < count_max:
+                chunk = partition.chunks.popleft()
+                room = count_max - len(messages)
+                if len(chunk) > room:
+                    partition.chunks.appendleft(chunk[room:])
+                    chunk = chunk[:room]
+                messages += chunk
+            if messages:
+                partition.count -= len(messages)
+                partition.bytes -= sum(map(len, messages))
+                partition.taken = _offset(messages[-1]) + 1
+                self._room.notify()
+            if not partition.chunks and partition.end is not None:
+                at_end, partition.end = partition.end, None
+                known = partition.taken if partition.taken is not None else partition.resume_at
+                if at_end > (known or 0):
+                    partition.taken = at_end
+                    partition.first = at_end if partition.first is None else partition.first
+                    return Taken(messages, at_end, self.epoch)
+            if not messages:
+                return None
+            assert partition.taken is not None
+            return Taken(messages, partition.taken, self.epoch)
+
+    def waiting(self) -> list[Place]:
+        """Return the partitions that have something to take, the longest waiting first."""
+        with self.lock:
+            return [
+                place for place, partition in self.partitions.items() if partition.chunks or partition.end is not None
+            ]
+
+    def processed(self, place: Place, next_offset: int) -> None:
+        """Note that everything before ``next_offset`` was dealt with, committed or not: this is progress."""
+        with self.lock:
+            if partition := self.partitions.get(place):
+                partition.done = next_offset
+                partition.moved_at = time.monotonic()
+
+    def committed(self, offsets: dict[Place, int]) -> None:
+        """Note what was committed; a rewind goes back to here."""
+        with self.lock:
+            for place, offset in offsets.items():
+                if partition := self.partitions.get(place):
+                    partition.committed = offset
+
+    def rewind(self, committed: dict[Place, int] | None = None) -> None:
+        """Throw away all that is not committed and fetch it again.
+
+        ``committed`` is what the broker says, where we could not know whether our last commit happened.
+        """
+        with self.lock:
+            self._throw_away()
+            for place, offset in (committed or {}).items():
+                if partition := self.partitions.get(place):
+                    partition.committed = offset
+
+    def commit(self, offsets: dict[Place, int], given_up: Callable[[], bool] = lambda: False) -> None:
+        """Commit offsets that no transaction carries; raises what the broker says, or that nobody waits any more."""
+        wanted = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        if threading.current_thread() is self:
+            done = self._consumer.commit(offsets=wanted, asynchronous=False)
+            _raise_first(None, done)
+            return
+        # A commit that blocks on another thread never returns while this one polls (librdkafka 2.16); one that
+        # reports back is heard by the poll.
+        answer: Future[None] = Future()
+        with self.lock:
+            self._commits.append(answer)
+            self._consumer.commit(offsets=wanted, asynchronous=True)
+        while not given_up():
+            try:
+                answer.result(timeout=0.1)
+            except TimeoutError:
+                continue
+            return
+        code = KafkaError._TIMED_OUT  # noqa: SLF001 - librdkafka's own code
+        raise KafkaException(KafkaError(code, "partitions are going, and the commit did not end"))
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        answer = self._commits.popleft()
+        try:
+            _raise_first(error, partitions)
+        except KafkaException as failed:
+            answer.set_exception(failed)
+        else:
+            answer.set_result(None)
+
+    def committed_at_broker(self, timeout: float) -> dict[Place, int]:
+        """Ask the broker where the group is, in the partitions that this worker has."""
+        asked = [TopicPartition(*place) for place in self.partitions]
+        if not asked:
+            return {}
+        answers = self._consumer.committed(asked, timeout=timeout)
+        for one in answers:
+            if one.error is not None:
+                raise KafkaException(one.error)
+        return {(one.topic, one.partition): one.offset for one in answers if one.offset >= 0}
+
+    def watermarks(self, place: Place) -> tuple[int, int] | None:
+        """Return the first and the next offset of the log as the last fetch saw them; asks nobody."""
+        found = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+        return found if found and found[1] >= 0 else None
+
+    def pause(self, places: Iterable[Place], *, paused: bool) -> None:
+        """Stop or go on fetching these partitions; what is fetched already stays."""
+        wanted = list(places)
+
+        def change() -> None:
+            with self.lock:
+                changing = [
+                    place for place in wanted if place in self.partitions and self.partitions[place].paused != paused
+                ]
+                for place in changing:
+                    self.partitions[place].paused = paused
+            if changing and not self._all_paused:
+                self._pause_in_client(changing, paused=paused)
+
+        self.call(change)
+
+    def close(self) -> None:
+        """Leave the group and end the thread; what was fetched and not taken is dropped."""
+        self._closing.set()
+        with self.lock:
+            self._room.notify()
+
+    # What runs on the thread.
+
+    def run(self) -> None:
+        """Poll until closed; an error that cannot be survived goes to ``on_failed``."""
+        try:
+            watched = time.monotonic()
+            full_since: float | None = None
+            while not self._closing.is_set():
+                self._do_requests()
+                self._do_rewind()
+                if (now := time.monotonic()) - watched > WATCH_SECONDS:
+                    watched = now
+                    self._on_watch(now)
+                if self._is_full():
+                    full_since = full_since or now
+                    self._wait_for_room(since=full_since)
+                    continue
+                full_since = None
+                self._go_on()
+                self._fetch()
+        except BaseException as error:  # noqa: BLE001 - the worker must hear of everything that ends this thread
+            self._on_failed(error)
+        finally:
+            self._leave()
+
+    def _fetch(self) -> None:
+        # ``consume`` waits out its timeout even when it has records, so the first comes through ``poll``,
+        # which returns at once, and the rest with no timeout at all.
+        first = self._consumer.poll(POLL_SECONDS_MAX)
+        if first is None:
+            self.drained = True
+            return
+        rest = self._consumer.consume(FETCH_COUNT_MAX - 1, 0)
+        self._keep([first, *rest])
+        self.drained = len(rest) < FETCH_COUNT_MAX // 4
+        self._on_arrived()
+
+    def _keep(self, messages: list[Message]) -> None:
+        """Put records where others can take them, in their order, by partition."""
+        runs: list[tuple[Place, list[Message]]] = []
+        place: Place | None = None
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._note(message, error)
+                continue
+            here = cast("Place", (message.topic(), message.partition()))
+            if here != place:
+                place = here
+                run: list[Message] = []
+                runs.append((place, run))
+            run.append(message)
+        with self.lock:
+            for place, run in runs:
+                partition = self.partitions.get(place)
+                if partition is None:
+                    continue  # revoked while this was on its way
+                if partition.first is None:
+                    partition.first = _offset(run[0])
+                    partition.done = partition.first
+                if self._rewind:
+                    continue  # it is fetched again
+                if partition.next is None or partition.next == partition.done:
+                    partition.moved_at = time.monotonic()  # it was idle until now, not stuck
+                partition.chunks.append(run)
+                partition.count += len(run)
+                partition.bytes += sum(map(len, run))
+                partition.next = _offset(run[-1]) + 1
+                partition.end = None
+
+    def _note(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+            with self.lock:
+                topic, number, offset = message.topic(), message.partition(), message.offset()
+                assert topic is not None
+                assert number is not None
+                if (partition := self.partitions.get((topic, number))) and not self._rewind:
+                    partition.end = offset
+        elif error.fatal() or error.code() in (
+            KafkaError.FENCED_INSTANCE_ID,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        ):
+            raise clients.named(error, "reading")
+        else:
+            log.warning("reading %s: %s", message.topic() or "", error.str())
+
+    def _is_full(self) -> bool:
+        with self.lock:
+            count = bytes_ = 0
+            for partition in self.partitions.values():
+                if not partition.paused:
+                    count += partition.count
+                    bytes_ += partition.bytes
+            return count >= self._count_max or bytes_ >= self._bytes_max
+
+    def _wait_for_room(self, *, since: float) -> None:
+        # Pausing throws away what librdkafka has prefetched, so a step's length of being full is waited
+        # out. Longer than that, polling has to go on, and it may bring no records: then we pause.
+        self.drained = False
+        if time.monotonic() - since < FULL_SECONDS_MAX:
+            with self._room:
+                self._room.wait(0.001 if self._commits else 0.05)
+            if not self._commits:
+                return
+            # What a commit has to say is heard by polling, and the room may be waiting for just that commit.
+            message = self._consumer.poll(0)
+            if message is not None:
+                self._keep([message])
+            return
+        if not self._all_paused:
+            self._all_paused = True
+            self._pause_in_client(list(self.partitions), paused=True)
+        message = self._consumer.poll(0.02)
+        if message is not None:
+            self._keep([message])
+
+    def _go_on(self) -> None:
+        if self._all_paused:
+            self._all_paused = False
+            with self.lock:
+                wanted = [place for place, partition in self.partitions.items() if not partition.paused]
+            self._pause_in_client(wanted, paused=False)
+
+    def _pause_in_client(self, places: list[Place], *, paused: bool) -> None:
+        if places:
+            change = self._consumer.pause if paused else self._consumer.resume
+            change([TopicPartition(*place) for place in places])
+
+    def _do_requests(self) -> None:
+        while self._requests:
+            work, future = self._requests.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work())
+            except HeadraceError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
+                future.set_exception(error)
+
+    def _do_rewind(self) -> None:
+        if not self._rewind:
+            return
+        with self.lock:
+            back = {place: partition.resume_at for place, partition in self.partitions.items()}
+        for (topic, number), offset in back.items():
+            if offset is None:
+                continue  # nothing of it was seen, so there is nothing to go back over
+            try:
+                self._consumer.seek(TopicPartition(topic, number, offset))
+            except KafkaException as error:
+                # Not fetching yet, right after it was assigned: then try again before anything is taken.
+                log.debug("going back to %s[%d]@%d: %s", topic, number, offset, clients.kafka_error(error).str())
+                time.sleep(0.01)
+                return
+        with self.lock:
+            self._rewind = False
+
+    def _subscribe(self) -> None:
+        if self._topics:
+            self._consumer.subscribe(
+                sorted(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            )
+        else:
+            self._consumer.unsubscribe()
+
+    # The callbacks run inside poll and consume, on this thread.
+
+    def _assigned(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        if given:
+            self._let_go()  # those that stay start over from what is committed, as on every change
+        if self._cooperative:
+            consumer.incremental_assign(given)
+        else:
+            consumer.assign(given)
+        self._all_paused = False
+        with self.lock:
+            # As of now and no later: a worker that lost its membership must not commit as the member that it
+            # becomes next, so whoever commits uses the membership under which its partitions were given.
+            self.group_metadata = consumer.consumer_group_metadata()
+            if not given and self.generation:
+                return  # the group has a new generation, and this worker what it had
+            self._throw_away()
+            now = time.monotonic()
+            for one in given:
+                self.partitions[one.topic, one.partition] = Partition(now)
+            self.generation += 1
+            moved = Moved(frozenset(), frozenset(self.partitions), self.generation)
+        self._on_moved(moved)
+
+    def _lost(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
+        log.warning("the group gave %d partitions away before this worker let go of them", len(taken))
+        self._revoked(consumer, taken)
+
+    def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
+        self._let_go()
+        places = frozenset((one.topic, one.partition) for one in taken)
+        with self.lock:
+            for place in places:
+                self.partitions.pop(place, None)
+            self._throw_away()
+            self.generation += 1
+            moved = Moved(places, frozenset(self.partitions), self.generation)
+        if self._cooperative:
+            consumer.incremental_unassign(taken)
+        else:
+            consumer.unassign()
+        self._on_moved(moved)
+
+    def _let_go(self) -> None:
+        """Leave nothing uncommitted: the next owner starts from what is committed.
+
+        The epoch moves first. A batch that is carried out at this moment holds the committer's lock; it
+        ends, and is aborted when ``before_revoke`` gets that lock. Whatever comes after is of an old epoch.
+        In the other order a batch could slip in between the abort and the new epoch, and its offsets would
+        be committed for a partition that another worker has by then.
+        """
+        with self.lock:
+            self.epoch += 1
+        self._before_revoke()
+
+    def _throw_away(self) -> None:
+        self.epoch += 1
+        for partition in self.partitions.values():
+            partition.forget()
+        self._rewind = bool(self.partitions)
+        self._room.notify()
+
+    def _leave(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed already
+            self._consumer.close()
+        while self._requests:
+            _, future = self._requests.popleft()
+            future.set_exception(RuntimeError("the poll thread has ended"))
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None, "a record that was fetched has an offset"
+    return offset
+
+
+def _raise_first(error: KafkaError | None, partitions: list[TopicPartition] | None) -> None:
+    for found in (error, *(one.error for one in partitions or ())):
+        if found is not None:
+            raise KafkaException(found)

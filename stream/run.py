@@ -1,0 +1,123 @@
+"""Runs a worker until it is told to stop, or ends with the error that stopped it."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from headrace.models.pipeline import Pipeline
+from headrace.schemas.config import Config
+from headrace.schemas.errors import HeadraceError, NotDelivered
+from headrace.stream import clients, topics
+from headrace.stream.app import Worker
+from headrace.stream.instance import Instance
+
+log = logging.getLogger("headrace")
+
+
+def run(pipeline: Pipeline, config: Config) -> None:
+    """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
+    config = msgspec.structs.replace(config, group=config.group or pipeline.name)
+    instance = None
+    if not config.instance:
+        instance = Instance(state_folder(config), config.group)
+        config = msgspec.structs.replace(config, instance=instance.name)
+    # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    bytes_max = topics.prepare(config, [pipeline.wire.topic])
+    # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    try:
+        asyncio.run(_run(pipeline, config, bytes_max))
+    finally:
+        if instance is not None:
+            instance.release()
+
+
+def state_folder(config: Config) -> Path:
+    """Return where this worker keeps its files."""
+    if config.state_dir:
+        return Path(config.state_dir)
+    return Path.home() / ".local" / "state" / "headrace"
+
+
+async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
+    worker = Worker(pipeline, config, bytes_max)
+    stopping = asyncio.Event()
+    _listen(worker, stopping, config.drain_timeout_ms / 1_000)
+    announcing = asyncio.ensure_future(_announce(worker, config))
+    try:
+        await worker.start()
+        done, _ = await asyncio.wait(
+            [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(worker.wait_until_stopped())],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        del done
+    finally:
+        announcing.cancel()
+        await worker.stop()
+    if (error := worker.failed or worker.crash_reason) is not None:
+        raise _named(error)
+    log.info("stopped: %d events scored, %d dead letters", worker.scorer.scored, worker.scorer.rejected)
+
+
+async def _announce(worker: Worker, config: Config) -> None:
+    await worker.wait_until_ready()
+    where = f", health on http://127.0.0.1:{worker.conf.web_port}" if config.web_port >= 0 else ""
+    log.info(
+        "ready: %s scores %s %s as %s%s",
+        worker.pipeline.name,
+        worker.pipeline.wire.topic,
+        config.guarantee,
+        config.instance,
+        where,
+    )
+
+
+def _listen(worker: Worker, stopping: asyncio.Event, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop(name: str) -> None:
+        if stopping.is_set():
+            log.error("%s again: ending at once; what is not committed is done again by the next worker", name)
+            os._exit(1)
+        log.info("%s: stopping; what is in flight is finished and committed", name)
+        stopping.set()
+        loop.call_later(seconds, late)
+
+    def late() -> None:
+        log.error("not stopped within drain_timeout_ms = %d: ending at once", int(seconds * 1_000))
+        os._exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, signal.Signals(number).name)
+    del worker
+
+
+def _named(error: BaseException) -> BaseException:
+    if isinstance(error, KafkaException):
+        return clients.named(clients.kafka_error(error), "the worker stopped")
+    if isinstance(error, HeadraceError) or not isinstance(error, Exception):
+        return error
+    return NotDelivered(f"the worker stopped: {type(error).__name__}: {error}")
+
+
+def set_up_logging(level: str, stream: Any = None) -> None:
+    """Log one line per event of note, to standard error."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("headrace").setLevel(level.upper())
+    # Faust tells a person who runs it what it does step by step; here that is for debugging.
+    quiet = logging.DEBUG if level == "debug" else logging.ERROR
+    for name in ("faust", "mode", "aiokafka"):
+        logging.getLogger(name).setLevel(quiet)

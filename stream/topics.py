@@ -1,0 +1,102 @@
+"""The topics that a pipeline needs: found, created, or missed by name."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+
+from headrace.schemas.config import Config
+from headrace.schemas.errors import TopicMissing
+from headrace.stream import clients
+
+log = logging.getLogger("headrace.topics")
+
+REQUEST_SECONDS_MAX = 10.0
+BYTES_MAX_DEFAULT = 1_048_588  # the broker's own default of max.message.bytes
+MOCK_CLUSTER = "mockCluster"  # how librdkafka's mock names itself
+# What a record weighs beside its key, value and headers, with room to spare.
+RECORD_OVERHEAD_BYTES = 512
+
+
+def prepare(config: Config, inputs: Sequence[str], *, stopped: Callable[[], bool] = lambda: False) -> dict[str, int]:
+    """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
+
+    A broker that is not there yet is waited for, however long it takes: the order in which things
+    start is nobody's duty.
+    """
+    admin = AdminClient(clients.silent(config))
+    cluster, known = _known(admin, config, stopped)
+    outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if both := sorted(set(outputs) & set(inputs)):
+        raise TopicMissing(
+            f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
+        )
+    missing = [topic for topic in [*inputs, *outputs] if topic not in known]
+    if missing and not config.create_topics:
+        names = ", ".join(missing)
+        raise TopicMissing(f"on {config.broker} there is no topic {names}; create it, or set create_topics=true")
+    if cluster.startswith(MOCK_CLUSTER):
+        # The embedded broker makes a topic when it is first asked for, and answers no other request about topics.
+        for topic in missing:
+            admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+        return dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
+    if missing:
+        _create(admin, config, missing)
+    return _bytes_max(admin, outputs)
+
+
+def _known(admin: AdminClient, config: Config, stopped: Callable[[], bool]) -> tuple[str, set[str]]:
+    told = 0.0
+    while not stopped():
+        try:
+            metadata = admin.list_topics(timeout=2)
+            return metadata.cluster_id or "", set(metadata.topics)
+        except KafkaException as error:
+            reason = clients.kafka_error(error)
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                log.warning("no broker answers at %s (%s); trying again until one does", config.broker, reason.str())
+            time.sleep(0.5)
+    return "", set()
+
+
+def _create(admin: AdminClient, config: Config, topics: Sequence[str]) -> None:
+    asked = [
+        NewTopic(topic, num_partitions=config.topic_partitions, replication_factor=config.topic_replication)
+        for topic in topics
+    ]
+    for topic, future in admin.create_topics(asked, operation_timeout=REQUEST_SECONDS_MAX).items():
+        try:
+            future.result(timeout=2 * REQUEST_SECONDS_MAX)
+        except KafkaException as error:
+            reason = clients.kafka_error(error)
+            if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue  # another worker was quicker
+            raise TopicMissing(f"topic {topic} could not be created on {config.broker}: {reason.str()}") from error
+        log.info("created topic %s with %d partitions", topic, config.topic_partitions)
+    _wait_until_visible(admin, topics)
+
+
+def _wait_until_visible(admin: AdminClient, topics: Sequence[str]) -> None:
+    deadline = time.monotonic() + REQUEST_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if set(topics) <= set(admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics):
+            return
+        time.sleep(0.05)
+
+
+def _bytes_max(admin: AdminClient, topics: Sequence[str]) -> dict[str, int]:
+    """Ask how large a record each topic takes; where the broker will not say, assume its default."""
+    asked = {topic: ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics}
+    limits = dict.fromkeys(topics, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
+    answers = admin.describe_configs(list(asked.values()), request_timeout=REQUEST_SECONDS_MAX)
+    for resource, future in answers.items():
+        try:
+            entry = future.result(timeout=2 * REQUEST_SECONDS_MAX).get("max.message.bytes")
+        except KafkaException:
+            continue
+        if entry is not None and entry.value:
+            limits[resource.name] = max(0, int(entry.value) - RECORD_OVERHEAD_BYTES)
+    return limits
