@@ -1,0 +1,1 @@
+"""Whole applications, to run and to begin from."""
