@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ class Columns(Mapping[str, Column]):
         if not _is_number(self._types[name]):
             column = np.empty(self.count, object)
             column[:] = list(values)
-        elif type(None) in get_args(self._types[name]):
+        elif type(None) in parts(self._types[name]):
             column = np.array([np.nan if value is None else value for value in values], np.float64)
         else:
             column = np.fromiter(values, np.float64, self.count)
@@ -85,8 +86,17 @@ def _types_of(cls: type[Event]) -> dict[str, Any]:
     return types
 
 
+def parts(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a union unites, or the type itself.
+
+    >>> parts(float | None), parts(list[float])
+    ((<class 'float'>, <class 'NoneType'>), (list[float],))
+    """
+    return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+
+
 def _is_number(hint: Any) -> bool:
-    return all(part in (int, float, bool, type(None)) for part in get_args(hint) or (hint,))
+    return all(part in (int, float, bool, type(None)) for part in parts(hint))
 
 
 class Feature:

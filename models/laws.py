@@ -18,10 +18,11 @@ AssertionError: seed 1: the batch was cut at 35 of 200, and event 'id-0' scored 
 import random
 import string
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
+from headrace.models.features import parts
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.event import Event, columns_of
 
@@ -47,8 +48,7 @@ def some_events(cls: type[Event], count: int, seed: int) -> list[Any]:
 
 
 def _some_value(hint: Any, rng: random.Random) -> Any:
-    kinds = get_args(hint) or (hint,)
-    kind = rng.choice(kinds)
+    kind = rng.choice(parts(hint))
     if kind is float:
         return rng.choice((0.0, 1.0, round(rng.lognormvariate(3, 2), 2), rng.uniform(-90, 90)))
     if kind is int:

@@ -32,7 +32,9 @@ class Linear:
         total = np.full_like(features[next(iter(self.weights))], self.bias) if self.weights else np.empty(0)
         for name, weight in self.weights.items():
             total += weight * features[name]
-        if self.logistic:
-            with np.errstate(over="ignore"):  # exp of a large number is infinity, and one over that is zero: right
-                total = 1.0 / (1.0 + np.exp(-total))
-        return total
+        if not self.logistic:
+            return total
+        with np.errstate(over="ignore"):  # exp of a large number is infinity, and one over that is zero: right
+            squashed: Floats = 1.0 / (1.0 + np.exp(-total))
+        # An infinite sum would come out as a tidy zero or one, and hide what made it infinite.
+        return np.where(np.isfinite(total), squashed, np.nan)

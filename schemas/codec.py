@@ -47,7 +47,7 @@ class EventCodec:
             # a huge value must not be parsed to find out that it is huge.
             if max(map(len, values), default=0) <= bytes_max:  # type: ignore[arg-type]
                 return [decode(value) for value in values], []  # type: ignore[arg-type]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        except Exception:  # noqa: BLE001, S110 - some record's; below it is pinned to that one
             pass
         events: list[Any] = []
         rejections: list[Rejection] = []
@@ -80,6 +80,8 @@ class EventCodec:
             return Rejection(index, Reason.NOT_JSON, str(error), "UnicodeDecodeError")
         except RecursionError:
             return Rejection(index, Reason.NOT_JSON, "the value is nested too deeply to be read", "RecursionError")
+        except Exception as error:  # noqa: BLE001 - the user's own class has a say in __post_init__
+            return Rejection(index, Reason.WRONG_TYPE, f"{type(error).__name__}: {error}", type(error).__name__)
 
 
 def encode_all(structs: Iterable[msgspec.Struct]) -> list[bytes]:

@@ -160,6 +160,12 @@ OWNED = {
     "group.instance.id": "set group_instance_id",
     "group.protocol": "only the classic protocol is tested",
     "bootstrap.servers": "set broker",
+    "metadata.broker.list": "set broker",
+    "queue.buffering.max.ms": "set linger_ms",
+    "queue.buffering.max.messages": "set output_bytes_max",
+    "queue.buffering.max.kbytes": "set output_bytes_max",
+    "queued.max.messages.kbytes": "set buffer_bytes_max",
+    "message.max.bytes": "what a record may weigh is asked of its topic",
     "partition.assignment.strategy": "set assignment",
     "session.timeout.ms": "set session_timeout_ms",
     "enable.partition.eof": "progress is watched with it",
@@ -250,7 +256,9 @@ def configure(*layers: Mapping[str, Given]) -> Config:
     values: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
     kafka: dict[str, str] = {}
     for name, (value, source) in given.items():
-        if name.startswith(KAFKA):
+        if value is None or isinstance(value, list | tuple | dict):
+            problems.append(f"{name} ({source}): expected name=value, with one value")
+        elif name.startswith(KAFKA):
             _take_property(name.removeprefix(KAFKA), value, source, kafka, problems)
         elif name in OPTIONS:
             try:
@@ -262,8 +270,7 @@ def configure(*layers: Mapping[str, Given]) -> Config:
             hint = f"did you mean {near[0]}?" if near else "see headrace config"
             problems.append(f"{name} ({source}): no such option; {hint}")
     config = Config(**values, kafka=kafka)
-    if not problems:
-        problems += _relations(config)
+    problems += _relations(config)
     if problems:
         raise BadConfig(sorted(problems))
     return config
@@ -302,6 +309,9 @@ def _typed(value: Any, option: Option) -> str | int | bool:
 
 def _relations(config: Config) -> Iterator[str]:
     """Yield what is wrong between options that are each in bounds."""
+    for name in ("broker", "topic_predictions", "topic_alerts", "topic_dead_letters"):
+        if not getattr(config, name):
+            yield f"{name} is empty: {OPTIONS[name].text}"
     if config.exactly_once and config.commit_interval_ms >= config.transaction_timeout_ms:
         yield (
             f"commit_interval_ms = {config.commit_interval_ms}: must be below transaction_timeout_ms = "
@@ -378,18 +388,14 @@ def from_pairs(pairs: Iterable[str], source: str = "--set") -> dict[str, Given]:
 
     >>> from_pairs(["group=cards"])
     {'group': Given(value='cards', source='--set')}
-    >>> from_pairs(["group"])
+    >>> configure(from_pairs(["group"]))
     Traceback (most recent call last):
     headrace.schemas.errors.BadConfig: config cannot run (1 problem):
-      --set group: expected name=value
+      group (--set): expected name=value, with one value
     """
-    given, problems = {}, []
+    given = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if equals:
-            given[name.strip()] = Given(value.strip(), source)
-        else:
-            problems.append(f"{source} {pair}: expected name=value")
-    if problems:
-        raise BadConfig(problems)
+        # What has no equals sign may hold a secret behind a colon, so only its beginning is told.
+        given[name.strip() if equals else name.split(":")[0].strip()] = Given(value.strip() if equals else None, source)
     return given

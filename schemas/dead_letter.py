@@ -53,6 +53,18 @@ class Rejection(NamedTuple):
     error: str = "headrace.schemas.errors.Rejected"
 
 
+def together(given: list[Header], ours: list[Header]) -> list[Header]:
+    """Return the record's own headers and ours: Connect's names only where they are not taken, our names always.
+
+    >>> together([("__connect.errors.topic", b"first"), ("headrace.errors.code", b"forged")],
+    ...          [("__connect.errors.topic", b"payments"), ("headrace.errors.code", b"not_json")])
+    [('__connect.errors.topic', b'first'), ('headrace.errors.code', b'not_json')]
+    """
+    kept = [header for header in given if not header[0].startswith(OURS)]
+    taken = {name for name, _ in kept}
+    return kept + [header for header in ours if header[0] not in taken]
+
+
 def headers(
     rejection: Rejection, *, topic: str, partition: int, offset: int, pipeline: str, version: str
 ) -> list[Header]:

@@ -79,6 +79,8 @@ class Label(Event):
     """
 
 
+# What a prediction adds to the event's own id, time and key.
+OURS = frozenset({"score", "static", "online", "model", "version"})
 _ROLES = {
     "id": ((str, int), "the id of an event is a str or an int"),
     "time": ((float, int), "the time of an event is a float, in seconds"),
@@ -99,6 +101,8 @@ def _check(cls: Any) -> None:
             problems.append(f'{cls.__name__}: {role}="{field}" names no field; the fields are {fields}')
         elif hints[field] not in types:
             problems.append(f"{cls.__name__}.{field}: its type is {type_name(hints[field])}, and {rule}")
+        elif field in OURS:
+            problems.append(f'{cls.__name__}: {role}="{field}" is a name that predictions use for something else')
     if problems:
         raise BadPipeline(sorted(problems))
 

@@ -1,13 +1,15 @@
 """What Headrace publishes for every event it scored."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import msgspec
 
-from headrace.schemas.event import Event, columns_of
+from headrace.schemas.event import OURS, Event, columns_of
 
 
+@cache
 def prediction_type(events: type[Event], model: str, version: str) -> Callable[..., msgspec.Struct]:
     """Return the struct for one pipeline's predictions.
 
@@ -31,4 +33,5 @@ def prediction_type(events: type[Event], model: str, version: str) -> Callable[.
         ("model", str, model),
         ("version", str, version),
     ]
+    assert not {name for name, *_ in fields[:-5]} & OURS, "the event's class was checked for this"
     return msgspec.defstruct("Prediction", fields, gc=False)

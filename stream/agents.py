@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas import dead_letter
-from headrace.schemas.codec import EventCodec, encode_all
+from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.stream.commit import Batch, Committer, Output, Outputs
@@ -38,29 +38,25 @@ class Scorer:
 
     def step(self, messages: list[Message]) -> Outputs:
         """Return what is to be published for these records."""
-        values = [message.value() for message in messages]
-        events, rejections = self._codec.decode(values)
-        keyless = [index for index, message in enumerate(messages) if message.key() is None]
-        kept = messages
-        if rejections or keyless:
-            events, kept, rejections = _without(messages, events, rejections, keyless)
+        events, rejections = self._codec.decode([message.value() for message in messages])
+        kept = list(range(len(messages)))  # where in the batch each event comes from
+        if rejections:
+            kept = _without(kept, {one.at for one in rejections})
+        keyless = [place for place, at in enumerate(kept) if messages[at].key() is None]
+        if keyless:
+            rejections += [Rejection(kept[place], Reason.KEY_MISSING, _NO_KEY) for place in keyless]
+            events, kept = _without(events, set(keyless)), _without(kept, set(keyless))
         effects = self._pipeline.step(events)
         if effects.rejections:
-            places = {id(message): index for index, message in enumerate(messages)} if kept is not messages else None
-            gone = {rejection.at for rejection in effects.rejections}
-            rejections += [
-                one._replace(at=places[id(kept[one.at])] if places else one.at) for one in effects.rejections
-            ]
-            kept = [message for index, message in enumerate(kept) if index not in gone]
-        records = encode_all(effects.predictions)
-        assert len(records) == len(kept), "every event has a prediction or a reason"
-        outputs, large = self._publish(kept, effects.predictions, records)
-        if large:
-            index_of = {id(message): index for index, message in enumerate(messages)}
-            rejections += [one._replace(at=index_of[id(kept[one.at])]) for one in large]
+            rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
+            kept = _without(kept, {one.at for one in effects.rejections})
+        values = encode_all(effects.predictions)
+        assert len(values) == len(kept), "every event has a prediction or a reason"
+        outputs, large = self._publish([messages[at] for at in kept], effects.predictions, values)
+        rejections += [one._replace(at=kept[one.at]) for one in large]
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
-        others += [Output(self._config.topic_alerts, alert.id, encode_all([alert])[0]) for alert in effects.alerts]
-        self.scored += len(records) - len(large)
+        others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts]
+        self.scored += len(values) - len(large)
         self.rejected += len(rejections)
         return Outputs(outputs.topic, outputs.records, outputs.others + others, outputs.size + _size(others))
 
@@ -70,27 +66,27 @@ class Scorer:
         """Put predictions into records, except those that are too large for their topic."""
         topic, key = self._config.topic_predictions, self._key
         keys = [str(getattr(prediction, key)) for prediction in predictions]
-        headers = [message.headers() for message in kept]
-        large: list[Rejection] = []
+        headers = _headers(kept)
         bytes_max = self._bytes_max[topic]
-        if any(headers) or any(len(value) + len(name) > bytes_max for value, name in zip(values, keys, strict=True)):
-            return self._publish_each(topic, keys, values, headers, bytes_max)
+        # A character has four bytes at the most, so this is on the safe side without looking at each.
+        largest = max(map(len, values), default=0) + 4 * max(map(len, keys), default=0)
+        if any(headers) or largest > bytes_max:
+            return self._publish_each(topic, keys, values, headers)
         records = [{"value": value, "key": name} for value, name in zip(values, keys, strict=True)]
-        return Outputs(topic, records, [], sum(map(len, values))), large
+        return Outputs(topic, records, [], sum(map(len, values))), []
 
     def _publish_each(
-        self, topic: str, keys: list[str], values: list[bytes], headers: list[Any], bytes_max: int
+        self, topic: str, keys: list[str], values: list[bytes], headers: list[list[Header] | None]
     ) -> tuple[Outputs, list[Rejection]]:
         # librdkafka's batch call takes no headers; all of a batch goes one way, so that order is kept.
         outputs, large = [], []
-        for index, (key, value, given) in enumerate(zip(keys, values, headers, strict=True)):
-            passed = without_reply_headers(given) if given else None
-            size = len(value) + len(key) + sum(len(name) + len(content or b"") for name, content in passed or ())
-            if size > bytes_max:
-                text = f"the prediction has {size} bytes; topic {topic} takes {bytes_max}"
-                large.append(Rejection(index, Reason.OUTPUT_TOO_LARGE, text))
+        for at, (key, value, given) in enumerate(zip(keys, values, headers, strict=True)):
+            output = Output(topic, key, value, without_reply_headers(given) if given else None)
+            if (size := output.size) > self._bytes_max[topic]:
+                text = f"the prediction has {size} bytes with its key and headers; topic {topic} takes "
+                large.append(Rejection(at, Reason.OUTPUT_TOO_LARGE, f"{text}{self._bytes_max[topic]}"))
             else:
-                outputs.append(Output(topic, key, value, passed))
+                outputs.append(output)
         return Outputs(topic, [], outputs, _size(outputs)), large
 
     def _dead_letter(self, message: Message, rejection: Rejection) -> Output:
@@ -98,7 +94,7 @@ class Scorer:
         assert topic is not None
         assert number is not None
         assert offset is not None
-        added = dead_letter.headers(
+        ours = dead_letter.headers(
             rejection,
             topic=topic,
             partition=number,
@@ -106,34 +102,48 @@ class Scorer:
             pipeline=self._pipeline.name,
             version=self._pipeline.version,
         )
-        given: list[Header] = list(cast("list[Header]", message.headers() or []))
-        names = {name for name, _ in given}
-        headers = given + [header for header in added if header[0] not in names]
-        value, key = message.value(), message.key()
-        room = self._bytes_max[self._config.topic_dead_letters] - len(key or b"")
-        room -= sum(len(name) + len(content or b"") for name, content in headers)
-        if value is not None and len(value) > room:
-            # The letter must arrive. What does not fit is where the first three headers say.
-            headers.append((f"{dead_letter.OURS}value.bytes", str(len(value)).encode()))
-            value = value[: max(0, room - 64)]
-        return Output(self._config.topic_dead_letters, key, value, headers)
+        letter = Output(
+            self._config.topic_dead_letters,
+            message.key(),
+            message.value(),
+            dead_letter.together(_headers([message])[0] or [], ours),
+        )
+        return _fitting(letter, self._bytes_max[letter.topic], ours)
 
 
-def _without(
-    messages: list[Message], events: list[Any], rejections: list[Rejection], keyless: list[int]
-) -> tuple[list[Any], list[Message], list[Rejection]]:
-    """Drop what was not decoded, and what has no key, from events and messages alike."""
-    rejected = {one.at for one in rejections}
-    text = "the record has no key, and the key decides which partition knows its history"
-    rejections = rejections + [Rejection(index, Reason.KEY_MISSING, text) for index in keyless if index not in rejected]
-    decoded = iter(events)
-    pairs = [(message, next(decoded)) for index, message in enumerate(messages) if index not in rejected]
-    pairs = [(message, event) for message, event in pairs if message.key() is not None]
-    return [event for _, event in pairs], [message for message, _ in pairs], rejections
+_NO_KEY = "the record has no key, and the key decides which partition knows its history"
+
+
+def _without(items: list[Any], places: set[int]) -> list[Any]:
+    return [item for place, item in enumerate(items) if place not in places]
+
+
+def _headers(messages: list[Message]) -> list[list[Header] | None]:
+    """Return each record's headers; a name that is not text makes a record's headers unreadable, not the batch."""
+    try:
+        return cast("list[list[Header] | None]", [message.headers() for message in messages])
+    except (UnicodeDecodeError, SystemError):  # the client returns with the error still pending
+        return [_headers([message])[0] for message in messages] if len(messages) > 1 else [None]
+
+
+def _fitting(letter: Output, bytes_max: int, ours: list[Header]) -> Output:
+    """Cut the letter down to what its topic takes: it must arrive. The value goes first, then headers, then the key."""
+    if letter.size <= bytes_max:
+        return letter
+    told = (f"{dead_letter.OURS}cut.from.bytes", str(letter.size).encode())
+    letter = letter._replace(headers=[*(letter.headers or []), told])
+    value = letter.value or b""
+    letter = letter._replace(value=value[: max(0, len(value) - (letter.size - bytes_max))])
+    if letter.size > bytes_max:
+        letter = letter._replace(headers=[*ours, told])
+    if letter.size > bytes_max:
+        key = letter.key if isinstance(letter.key, bytes) else b""
+        letter = letter._replace(key=key[: max(0, len(key) - (letter.size - bytes_max))])
+    return letter
 
 
 def _size(outputs: list[Output]) -> int:
-    return sum(len(output.value or b"") for output in outputs)
+    return sum(output.size for output in outputs)
 
 
 class Events(Protocol):

@@ -112,6 +112,7 @@ class Worker(faust.App):
         """Look at every partition's progress, on the poll thread: it runs whatever the event loop does."""
         poller = self._kafka.poller
         stuck = None
+        self.health.forget_all_but(list(poller.partitions))
         for place, partition in list(poller.partitions.items()):
             marks = poller.watermarks(place)
             lag = marks[1] - partition.done if marks and partition.done is not None else 0

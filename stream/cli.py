@@ -17,7 +17,7 @@ from headrace.schemas.config import (
     from_pairs,
     from_toml,
 )
-from headrace.schemas.errors import HeadraceError
+from headrace.schemas.errors import BadConfig, HeadraceError
 
 CONFIG_FILE = "headrace.toml"
 
@@ -80,9 +80,9 @@ def _options(options: argparse.Namespace, environ: Mapping[str, str], **defaults
     file = Path(options.config or CONFIG_FILE)
     from_file = {}
     if file.is_file():
-        from_file = from_toml(file.read_text(), str(file))
+        from_file = from_toml(file.read_text(errors="replace"), str(file))
     elif options.config:
-        from_file = {"config": Given(options.config, "no such file")}
+        raise BadConfig([f"--config {options.config}: no such file"])
     flags = {
         name: Given(value, f"--{name}")
         for name in ("broker", "group", "guarantee")

@@ -7,7 +7,7 @@ import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.schemas.config import Config
-from headrace.schemas.errors import Fenced, HeadraceError, NotDelivered, TopicMissing
+from headrace.schemas.errors import BadConfig, Fenced, HeadraceError, NotDelivered, TopicMissing
 
 log = logging.getLogger("headrace.kafka")
 
@@ -98,10 +98,10 @@ def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: i
         # What is sent at once must fit the smallest topic that it may be for; what one record may weigh is
         # checked against its own topic beforehand.
         "batch.size": min(BATCH_BYTES, batch_bytes_max),
-        "message.max.bytes": 1_000_000_000,
     }
     ours: dict[str, Any] = {
         "enable.idempotence": True,
+        "message.max.bytes": 1_000_000_000,
         "linger.ms": config.linger_ms,
         "queue.buffering.max.messages": 2_000_000,
         "queue.buffering.max.kbytes": 2 * config.output_bytes_max // 1024,
@@ -143,6 +143,16 @@ def named(error: KafkaError, doing: str) -> HeadraceError:
     if error.code() in _NO_TOPIC:
         return TopicMissing(f"{text}; nothing of this batch was committed, and it is scored again after a restart")
     return NotDelivered(f"{text}; nothing of this batch was committed, and it is scored again after a restart")
+
+
+def check(config: Config) -> None:
+    """Raise what librdkafka says against the properties that were passed to it, before anything is started."""
+    try:
+        confluent_kafka.Consumer({**consumer_settings(config), "log_level": 0}).close()
+        confluent_kafka.Producer({**producer_settings(config, transactional=False), "log_level": 0})
+    except (KafkaException, ValueError, TypeError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        raise BadConfig([f"kafka.*: librdkafka says: {reason}"]) from error
 
 
 def kafka_error(error: KafkaException) -> KafkaError:

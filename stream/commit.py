@@ -33,6 +33,13 @@ class Output(NamedTuple):
     value: bytes | None
     headers: list[Header] | None = None
 
+    @property
+    def size(self) -> int:
+        """How many bytes it weighs, without what the broker's format adds."""
+        key = self.key.encode() if isinstance(self.key, str) else self.key or b""
+        headers = sum(len(name.encode()) + len(content or b"") for name, content in self.headers or ())
+        return len(key) + len(self.value or b"") + headers
+
 
 class Outputs(NamedTuple):
     """What one batch gives: many records alike for one topic, and few that are each their own."""
@@ -96,7 +103,8 @@ class Committer:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._committing: asyncio.Future[None] | None = None
+        self._committing: asyncio.Future[None] | None = None  # a commit is under way
+        self._holding: asyncio.Future[None] | None = None  # and nothing may be produced until it has got on
         self._timer: asyncio.TimerHandle | None = None
         self._open = False  # a transaction was begun
         self._pending: dict[Place, int] = {}
@@ -121,8 +129,8 @@ class Committer:
         assert self._loop is not None
         sent = others = 0
         while True:
-            while self._committing is not None:
-                await asyncio.wait([self._committing])
+            while self._holding is not None:
+                await asyncio.wait([self._holding])
             if not self._lock.acquire(blocking=False):
                 await asyncio.sleep(0.001)  # the poll thread aborts, because partitions go
                 continue
@@ -182,11 +190,18 @@ class Committer:
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
+        self._holding = self._loop.create_future()
         self._committing = self._loop.run_in_executor(self._thread, work, *arguments)
         self._committing.add_done_callback(self._committed)
 
+    def _release(self) -> None:
+        if self._holding is not None:
+            self._holding.set_result(None)
+            self._holding = None
+
     def _committed(self, future: "asyncio.Future[None]") -> None:
         self._committing = None
+        self._release()
         if not future.cancelled() and (error := future.exception()) is not None:
             self._on_failed(error)
 
@@ -218,7 +233,7 @@ class Committer:
             rest = outputs.records[sent:] if sent else outputs.records
             sent += producer.produce_batch(outputs.topic, rest)
             if sent < len(outputs.records):
-                _raise_unless_full(outputs.records[sent])
+                _raise_unless_full(rest)
         if sent == len(outputs.records):
             for output in outputs.others[others:]:
                 try:
@@ -239,10 +254,22 @@ class Committer:
             try:
                 if self._config.exactly_once:
                     self._commit_transaction()
-                else:
-                    self._commit_offsets()
+                    return
+                if not self._flush():
+                    return
             except KafkaException as error:
                 self._recover(clients.kafka_error(error))
+                return
+            flushed = self._pending
+            self._forget()
+        # The outputs are safe, and there is no transaction that the next ones could get into: they may go on
+        # while the offsets are on their way.
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._release)
+        try:
+            self._commit_offsets(flushed)
+        except KafkaException as error:
+            self._recover_guarded(clients.kafka_error(error))
 
     def _recover_guarded(self, reason: KafkaError) -> None:
         with self._lock:
@@ -252,7 +279,8 @@ class Committer:
         producer = self._producer
         assert producer is not None
         if not self._open:
-            self._commit_offsets()  # only offsets moved: markers of the input's own transactions
+            self._commit_offsets(self._pending)  # only offsets moved: markers of the input's own transactions
+            self._forget()
             return
         offsets = [TopicPartition(*place, offset) for place, offset in self._pending.items()]
         self._patiently(
@@ -261,9 +289,11 @@ class Committer:
         failpoint.reached("before_commit")
         self._patiently(producer.commit_transaction)
         failpoint.reached("after_commit")
-        self._done()
+        self._done(self._pending)
+        self._forget()
 
-    def _commit_offsets(self, *, patience: float = float("inf")) -> None:
+    def _flush(self, *, patience: float = float("inf")) -> bool:
+        """Wait until every output is acknowledged; False if that was given up."""
         producer = self._producer
         assert producer is not None
         began = told = time.monotonic()
@@ -271,23 +301,25 @@ class Committer:
             self._raise_refused()
             now = time.monotonic()
             if self._giving_up.is_set() or now - began > patience:
-                return
+                return False
             if now - told > TELL_SECONDS:
                 told = now
                 log.warning("%d outputs are not acknowledged yet; nothing is committed before they are", left)
         self._raise_refused()
+        return True
+
+    def _commit_offsets(self, offsets: dict[Place, int]) -> None:
         failpoint.reached("before_commit")
-        self._poller.commit(self._pending, self._giving_up.is_set)
+        self._poller.commit(offsets, self._giving_up.is_set)
         failpoint.reached("after_commit")
-        self._done()
+        self._done(offsets)
 
     def _raise_refused(self) -> None:
         if self._refused is not None:
             raise clients.named(self._refused, "publishing")
 
-    def _done(self) -> None:
-        self._poller.committed(self._pending)
-        self._forget()
+    def _done(self, offsets: dict[Place, int]) -> None:
+        self._poller.committed(offsets)
         self._replaced = 0
         self.share = min(1.0, self.share * GROW)
         self.commits += 1
@@ -424,13 +456,17 @@ class Committer:
                     self._forget()
             elif self._pending:
                 try:
-                    self._commit_offsets(patience=REQUEST_SECONDS_MAX)
+                    if self._flush(patience=REQUEST_SECONDS_MAX):
+                        self._commit_offsets(self._pending)
                 except (KafkaException, HeadraceError) as error:
                     log.warning("not committed before the partitions went: %s", error)
                 self._forget()
 
 
-def _raise_unless_full(record: dict[str, Any]) -> None:
-    error = record.pop("_error", None)
-    if error is not None and error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - librdkafka's own code
-        raise KafkaException(error)
+def _raise_unless_full(records: list[dict[str, Any]]) -> None:
+    # When the queue is full, everything after the first refusal is refused too, so the rest can follow later.
+    # Any other refusal leaves a hole, and the transaction with it.
+    for record in records:
+        error = record.pop("_error", None)
+        if error is not None and error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - librdkafka's own code
+            raise KafkaException(error)

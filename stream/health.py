@@ -1,5 +1,6 @@
 """Whether this worker does its work, for whoever decides to restart it or to send it traffic."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.stream.poller import Place
@@ -36,6 +37,12 @@ class Health:
         else:
             self._red.discard(place)
         return lag > 0 and still_ms >= self._stall_exit_ms
+
+    def forget_all_but(self, places: Iterable[Place]) -> None:
+        """Drop the partitions that this worker no longer has."""
+        kept = set(places)
+        self._red &= kept
+        self.lag = {place: lag for place, lag in self.lag.items() if place in kept}
 
     @property
     def red(self) -> list[str]:

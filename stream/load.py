@@ -20,7 +20,7 @@ def load_pipeline(name: str) -> Pipeline:
       no/such/file.py: no such file, folder with a pipeline.py, or module
     """
     module = _module(name)
-    found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
+    found = list({id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}.values())
     if len(found) != 1:
         what = "no Pipeline" if not found else f"{len(found)} pipelines"
         raise BadPipeline([f"{module.__file__}: {what} at its top level; write pipeline = Pipeline(...), once"])
@@ -34,14 +34,30 @@ def _module(name: str) -> ModuleType:
     try:
         if path.is_file():
             return _from_file(path.resolve())
-        if not name.endswith(".py") and "/" not in name and importlib.util.find_spec(name):
+        if not name.endswith(".py") and "/" not in name and _is_module(name):
             return importlib.import_module(name)
     except HeadraceError:
         raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise BadPipeline([f"{last.filename}:{last.lineno}: {type(error).__name__}: {error}"]) from error
+    except SyntaxError as error:
+        raise BadPipeline([f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"]) from error
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        mine = [frame for frame in frames if _is_users(frame.filename)] or list(frames)
+        where = f"{mine[-1].filename}:{mine[-1].lineno}"
+        raise BadPipeline([f"{where}: {type(error).__name__}: {error}"]) from error
     raise BadPipeline([f"{name}: no such file, folder with a pipeline.py, or module"])
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _is_users(file: str) -> bool:
+    """Say whether a file is somebody's own, and not a library's or the interpreter's."""
+    return not file.startswith("<") and "site-packages" not in file and "importlib" not in file and file != __file__
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -235,7 +235,11 @@ class Poller(threading.Thread):
         answer: Future[None] = Future()
         with self.lock:
             self._commits.append(answer)
-            self._consumer.commit(offsets=wanted, asynchronous=True)
+            try:
+                self._consumer.commit(offsets=wanted, asynchronous=True)
+            except BaseException:
+                self._commits.pop()
+                raise
         while not given_up():
             try:
                 answer.result(timeout=0.1)
@@ -246,6 +250,8 @@ class Poller(threading.Thread):
         raise KafkaException(KafkaError(code, "partitions are going, and the commit did not end"))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if not self._commits:
+            return  # of a commit that blocked, and has its answer
         answer = self._commits.popleft()
         try:
             _raise_first(error, partitions)
@@ -435,6 +441,7 @@ class Poller(threading.Thread):
         if not self._rewind:
             return
         with self.lock:
+            epoch = self.epoch
             back = {place: partition.resume_at for place, partition in self.partitions.items()}
         for (topic, number), offset in back.items():
             if offset is None:
@@ -447,7 +454,7 @@ class Poller(threading.Thread):
                 time.sleep(0.01)
                 return
         with self.lock:
-            self._rewind = False
+            self._rewind = epoch != self.epoch  # somebody asked again meanwhile, and may have meant another place
 
     def _subscribe(self) -> None:
         if self._topics:

@@ -25,6 +25,7 @@ log = logging.getLogger("headrace")
 def run(pipeline: Pipeline, config: Config) -> None:
     """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
+    clients.check(config)
     instance = None
     if not config.instance:
         instance = Instance(state_folder(config), config.group)
