@@ -88,7 +88,7 @@ class Pipeline:
     def _scores(self, columns: Columns) -> Floats:
         with np.errstate(all="ignore"):  # what is not finite is rejected below, by name
             made = {name: feature.column(name, columns) for name, feature in self.features.items()}
-        return self.static.score(made)
+            return self.static.score(made)
 
     def _predictions(self, events: Sequence[Any], scores: Floats) -> list[msgspec.Struct]:
         wire, values = self.wire, scores.tolist()
@@ -121,7 +121,8 @@ class Pipeline:
             kind = type(error.__cause__).__name__ if error.__cause__ else "FeatureFailed"
             return Rejection(index, Reason.FEATURE_FAILED, str(error), kind)
         try:
-            score = float(self.static.score(made)[0])
+            with np.errstate(all="ignore"):
+                score = float(self.static.score(made)[0])
         except Exception as error:  # noqa: BLE001 - any failure of the model is this event's dead letter
             return Rejection(index, Reason.MODEL_FAILED, f"model raised {error!r}", type(error).__name__)
         causes = [

@@ -1,6 +1,7 @@
 """Every option: its default, its bounds and the reason for them, in one table."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -97,13 +98,15 @@ OPTIONS: dict[str, Option] = {
         why="parsing cost grows with the value",
     ),
     "linger_ms": Option(
-        5, "how long an output may wait for company under load", 0, 1_000, why="idle, a commit sends at once"
+        0, "how long an output may wait for company", 0, 1_000, why="under load there is company without waiting"
     ),
     # Where it goes.
     "topic_predictions": Option("predictions", "where scores go"),
     "topic_alerts": Option("alerts", "where alerts go"),
     "topic_dead_letters": Option("dead-letters", "where records go that cannot be scored"),
-    "create_topics": Option(True, "create output topics that are missing; if not, a missing topic ends the start"),
+    "create_topics": Option(
+        True, "create topics that are missing, input and outputs; if not, a missing one ends the start"
+    ),
     "topic_partitions": Option(
         4, "partitions of the topics that we create", 1, 10_000, why="a broker's practical limit"
     ),
@@ -162,8 +165,6 @@ OWNED = {
     "bootstrap.servers": "set broker",
     "metadata.broker.list": "set broker",
     "queue.buffering.max.ms": "set linger_ms",
-    "queue.buffering.max.messages": "set output_bytes_max",
-    "queue.buffering.max.kbytes": "set output_bytes_max",
     "queued.max.messages.kbytes": "set buffer_bytes_max",
     "message.max.bytes": "what a record may weigh is asked of its topic",
     "partition.assignment.strategy": "set assignment",
@@ -270,7 +271,9 @@ def configure(*layers: Mapping[str, Given]) -> Config:
             hint = f"did you mean {near[0]}?" if near else "see headrace config"
             problems.append(f"{name} ({source}): no such option; {hint}")
     config = Config(**values, kafka=kafka)
-    problems += _relations(config)
+    # A relation to a value that was refused would speak of a default that nobody wrote.
+    refused = {problem.split(" ")[0] for problem in problems}
+    problems += [told for told, names in _relations(config) if not refused.intersection(names)]
     if problems:
         raise BadConfig(sorted(problems))
     return config
@@ -307,35 +310,40 @@ def _typed(value: Any, option: Option) -> str | int | bool:
     return str(value)
 
 
-def _relations(config: Config) -> Iterator[str]:
-    """Yield what is wrong between options that are each in bounds."""
-    for name in ("broker", "topic_predictions", "topic_alerts", "topic_dead_letters"):
-        if not getattr(config, name):
-            yield f"{name} is empty: {OPTIONS[name].text}"
+def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what is wrong between options that are each in bounds, with the options that it is about."""
+    topics = ("topic_predictions", "topic_alerts", "topic_dead_letters")
+    for name in ("broker", *topics):
+        if not getattr(config, name).strip():
+            yield f"{name} is empty: {OPTIONS[name].text}", (name,)
     if config.exactly_once and config.commit_interval_ms >= config.transaction_timeout_ms:
         yield (
             f"commit_interval_ms = {config.commit_interval_ms}: must be below transaction_timeout_ms = "
-            f"{config.transaction_timeout_ms}, or the broker aborts every transaction before its commit"
+            f"{config.transaction_timeout_ms}, or the broker aborts every transaction before its commit",
+            ("commit_interval_ms", "transaction_timeout_ms", "guarantee"),
         )
     if config.stall_red_ms >= config.stall_exit_ms:
         yield (
             f"stall_red_ms = {config.stall_red_ms}: must be below stall_exit_ms = {config.stall_exit_ms}, "
-            "or the worker ends before anybody was warned"
+            "or the worker ends before anybody was warned",
+            ("stall_red_ms", "stall_exit_ms"),
         )
     if config.buffer_count_max < config.batch_count_max:
         yield (
             f"buffer_count_max = {config.buffer_count_max}: must be at least batch_count_max = "
-            f"{config.batch_count_max}, or no batch is ever full"
+            f"{config.batch_count_max}, or no batch is ever full",
+            ("buffer_count_max", "batch_count_max"),
         )
-    topics = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
-    if len(set(topics)) < len(topics):
-        yield f"topic_predictions, topic_alerts, topic_dead_letters = {', '.join(topics)}: must be three topics"
+    names = [getattr(config, name) for name in topics]
+    if len(set(names)) < len(names) and all(names):
+        yield f"{', '.join(topics)} = {', '.join(names)}: must be three topics", topics
     security = config.kafka.get("security.protocol", "plaintext").lower()
     wants_password = any(name.startswith("sasl.") for name in config.kafka) or security.startswith("sasl")
     if wants_password and "ssl" not in security and not config.allow_insecure:
         yield (
             f"kafka.security.protocol = {security}: a password would travel in the clear; set "
-            "kafka.security.protocol=SASL_SSL, or allow_insecure=true if that is what you want"
+            "kafka.security.protocol=SASL_SSL, or allow_insecure=true if that is what you want",
+            ("kafka.security.protocol", "allow_insecure"),
         )
 
 
@@ -396,6 +404,8 @@ def from_pairs(pairs: Iterable[str], source: str = "--set") -> dict[str, Given]:
     given = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        # What has no equals sign may hold a secret behind a colon, so only its beginning is told.
-        given[name.strip() if equals else name.split(":")[0].strip()] = Given(value.strip() if equals else None, source)
+        # What has no equals sign may hold a secret behind a colon or a blank, so only its beginning is told.
+        given[name.strip() if equals else re.split(r"[:\s]", name.strip())[0]] = Given(
+            value.strip() if equals else None, source
+        )
     return given

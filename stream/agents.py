@@ -132,8 +132,8 @@ def _fitting(letter: Output, bytes_max: int, ours: list[Header]) -> Output:
         return letter
     told = (f"{dead_letter.OURS}cut.from.bytes", str(letter.size).encode())
     letter = letter._replace(headers=[*(letter.headers or []), told])
-    value = letter.value or b""
-    letter = letter._replace(value=value[: max(0, len(value) - (letter.size - bytes_max))])
+    if letter.value:
+        letter = letter._replace(value=letter.value[: max(0, len(letter.value) - (letter.size - bytes_max))])
     if letter.size > bytes_max:
         letter = letter._replace(headers=[*ours, told])
     if letter.size > bytes_max:
@@ -176,7 +176,7 @@ async def score_events(
             else:
                 outputs = scorer.step(batch.messages)
             slow = time.monotonic() - began > SLOW_STEP_SECONDS
-            await committer.carry_out(Batch(batch.place, batch.next_offset, batch.epoch), outputs)
+            await committer.carry_out(Batch(batch.place, batch.after, batch.next_offset, batch.epoch), outputs)
             scorer.busy = False
             if slow or committer.due(drained=drained()):
                 committer.commit_soon()

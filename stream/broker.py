@@ -175,7 +175,7 @@ class RealBroker:
         done = subprocess.run(  # noqa: S603 - our own command line, no shell
             [
                 _java(), "-XX:TieredStopAtLevel=1", "-cp", self._classpath,
-                "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._configuration),
+                "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._configuration),
             ],
             capture_output=True,
             check=False,

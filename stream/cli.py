@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from headrace import __version__
 from headrace.schemas.config import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="headrace", description="Score every Kafka event once, and lose nothing.")
+    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a pipeline on a broker until Ctrl-C")

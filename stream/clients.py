@@ -29,9 +29,10 @@ def common(config: Config) -> dict[str, Any]:
     }
 
 
-def silent(config: Config) -> dict[str, Any]:
-    """Return the properties of a client whose failures are told by whoever asked it."""
-    return {**common(config), "error_cb": lambda _error: None, "log_level": 0}
+def admin_settings(config: Config) -> dict[str, Any]:
+    """Return the properties of a client that only asks, and whose failures are told by whoever asked it."""
+    settings = _without(_without(common(config), _PRODUCER_ONLY), _CONSUMER_ONLY)
+    return {"error_cb": lambda _error: None, "log_level": 0, **settings}
 
 
 # Properties that only one kind of client knows; librdkafka warns about each in the other kind.
@@ -48,6 +49,7 @@ _PRODUCER_ONLY = (
     "sticky.",
 )
 _CONSUMER_ONLY = (
+    "allow.auto.create",
     "fetch.",
     "auto.",
     "queued.",
@@ -73,12 +75,16 @@ def consumer_settings(config: Config) -> dict[str, Any]:
         "enable.partition.eof": True,
         "partition.assignment.strategy": config.assignment,
         "session.timeout.ms": config.session_timeout_ms,
+        "queued.max.messages.kbytes": config.buffer_bytes_max // 1024,
+    }
+    defaults = {
+        "auto.offset.reset": "earliest",
+        "queued.min.messages": 100_000,
+        "fetch.queue.backoff.ms": 10,
         "heartbeat.interval.ms": min(3_000, config.session_timeout_ms // 3),
         # The poll thread always polls; what is slow is watched by progress, not by this.
         "max.poll.interval.ms": max(300_000, config.session_timeout_ms),
-        "queued.max.messages.kbytes": config.buffer_bytes_max // 1024,
     }
-    defaults = {"auto.offset.reset": "earliest", "queued.min.messages": 100_000, "fetch.queue.backoff.ms": 10}
     if config.group_instance_id:
         ours["group.instance.id"] = config.group_instance_id
     return {**defaults, **_without(common(config), _PRODUCER_ONLY), **ours}
@@ -98,13 +104,14 @@ def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: i
         # What is sent at once must fit the smallest topic that it may be for; what one record may weigh is
         # checked against its own topic beforehand.
         "batch.size": min(BATCH_BYTES, batch_bytes_max),
+        # Twice what may wait before a commit: the commit comes first, and this is what is left if it does not.
+        "queue.buffering.max.messages": 2_000_000,
+        "queue.buffering.max.kbytes": 2 * config.output_bytes_max // 1024,
     }
     ours: dict[str, Any] = {
         "enable.idempotence": True,
         "message.max.bytes": 1_000_000_000,
         "linger.ms": config.linger_ms,
-        "queue.buffering.max.messages": 2_000_000,
-        "queue.buffering.max.kbytes": 2 * config.output_bytes_max // 1024,
     }
     if transactional:
         ours["transactional.id"] = f"{config.group}-{config.instance}"
@@ -114,7 +121,12 @@ def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: i
     return {**defaults, **_without(common(config), _CONSUMER_ONLY), **ours}
 
 
-_FENCED = {KafkaError.FENCED_INSTANCE_ID}
+FATAL_IN_READING = {
+    KafkaError._FATAL,  # noqa: SLF001 - librdkafka's own code
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
 _NO_TOPIC = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes have such names
@@ -135,10 +147,16 @@ REFUSALS = _NO_TOPIC | {
 }
 
 
+def is_fenced_instance(error: KafkaError) -> bool:
+    """Say whether another worker took this one's group_instance_id; the client wraps it in a fatal error of its own."""
+    wrapped = error.code() == KafkaError._FATAL and "group.instance.id" in error.str()  # noqa: SLF001
+    return wrapped or bool(error.code() == KafkaError.FENCED_INSTANCE_ID)
+
+
 def named(error: KafkaError, doing: str) -> HeadraceError:
     """Return the error that ends a worker, from the one that librdkafka gave."""
     text = f"{doing}: {error.str()} ({error.name()})"
-    if error.code() in _FENCED:
+    if is_fenced_instance(error):
         return Fenced(f"{text}; another worker runs under the same group_instance_id: give each its own")
     if error.code() in _NO_TOPIC:
         return TopicMissing(f"{text}; nothing of this batch was committed, and it is scored again after a restart")
@@ -147,9 +165,10 @@ def named(error: KafkaError, doing: str) -> HeadraceError:
 
 def check(config: Config) -> None:
     """Raise what librdkafka says against the properties that were passed to it, before anything is started."""
+    assert config.group, "the pipeline's name is the group's, where no other was given"
     try:
         confluent_kafka.Consumer({**consumer_settings(config), "log_level": 0}).close()
-        confluent_kafka.Producer({**producer_settings(config, transactional=False), "log_level": 0})
+        confluent_kafka.Producer({**producer_settings(config, transactional=config.exactly_once), "log_level": 0})
     except (KafkaException, ValueError, TypeError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         raise BadConfig([f"kafka.*: librdkafka says: {reason}"]) from error

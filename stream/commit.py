@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
@@ -18,8 +19,8 @@ from headrace.stream.poller import Place, Poller
 
 log = logging.getLogger("headrace.commit")
 
-# A producer that is replaced this often without one commit in between is being replaced by somebody.
-REPLACED_MAX = 5
+# A producer that is replaced more often than this is being replaced by somebody.
+REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
 REQUEST_SECONDS_MAX = 5.0
 TELL_SECONDS = 10.0
 SHRINK, GROW = 8, 1.02
@@ -54,6 +55,7 @@ class Batch(NamedTuple):
     """Where the outputs come from."""
 
     place: Place
+    after: int | None
     next_offset: int
     epoch: int
 
@@ -112,7 +114,8 @@ class Committer:
         self._began = 0.0
         self._refused: KafkaError | None = None
         self._giving_up = threading.Event()
-        self._replaced = 0
+        self._ended = False
+        self._replaced: deque[float] = deque(maxlen=REPLACED_MAX)  # when
         self.share = 1.0  # of a full batch that is taken at a time; shrinks when transactions time out
         self.commits = 0
         self.aborts = 0
@@ -135,7 +138,15 @@ class Committer:
                 await asyncio.sleep(0.001)  # the poll thread aborts, because partitions go
                 continue
             try:
-                if batch.epoch != self._poller.epoch or self._producer is None:
+                if batch.epoch != self._poller.epoch or self._producer is None or self._ended:
+                    return False
+                if not self._poller.is_next(batch.place, batch.after):
+                    # Never seen, and never to be: between this batch and the last one, records were lost in
+                    # this process. Their offsets must not be committed with what follows them.
+                    log.error(
+                        "records before offset %d of %s are missing; starting over", batch.next_offset, batch.place
+                    )
+                    self._run(self._start_over)
                     return False
                 self._begin()
                 sent, others = self._produce(outputs, sent, others)
@@ -168,14 +179,14 @@ class Committer:
 
     def commit_soon(self) -> None:
         """Start a commit, unless one is under way."""
-        if self._committing is not None or not self._pending:
+        if self._committing is not None or not self._pending or self._ended:
             return
         self._cancel_timer()
         self._run(self._commit_guarded)
 
     async def settle(self) -> None:
         """Commit what was carried out, and return when that is done."""
-        while self._pending or self._committing is not None:
+        while (self._pending and not self._ended) or self._committing is not None:
             self.commit_soon()
             if self._committing is not None:
                 await asyncio.wait([self._committing])
@@ -203,6 +214,7 @@ class Committer:
         self._committing = None
         self._release()
         if not future.cancelled() and (error := future.exception()) is not None:
+            self._ended = True  # nothing is committed any more; the worker ends, and the next one goes on from here
             self._on_failed(error)
 
     def _cancel_timer(self) -> None:
@@ -271,6 +283,14 @@ class Committer:
         except KafkaException as error:
             self._recover_guarded(clients.kafka_error(error))
 
+    def _start_over(self) -> None:
+        with self._lock:
+            if self._open and not self._abort():
+                self._replace_producer()
+                return
+            self._forget()
+            self._poller.rewind()
+
     def _recover_guarded(self, reason: KafkaError) -> None:
         with self._lock:
             self._recover(reason)
@@ -320,7 +340,6 @@ class Committer:
 
     def _done(self, offsets: dict[Place, int]) -> None:
         self._poller.committed(offsets)
-        self._replaced = 0
         self.share = min(1.0, self.share * GROW)
         self.commits += 1
 
@@ -347,6 +366,8 @@ class Committer:
     def _recover(self, reason: KafkaError) -> None:
         """Get from a failed commit to where nothing uncommitted is left and work can go on."""
         self._raise_refused()
+        if clients.is_fenced_instance(reason):
+            raise clients.named(reason, "committing")
         log.warning("commit failed: %s (%s); what it held is done again", reason.str(), reason.name())
         self.aborts += 1
         if not self._config.exactly_once:
@@ -375,13 +396,14 @@ class Committer:
 
     def _replace_producer(self) -> None:
         """Make a new producer, which ends what the old one left, and go back to what is committed."""
-        self._replaced += 1
-        if self._replaced > REPLACED_MAX:
+        now = time.monotonic()
+        if len(self._replaced) == REPLACED_MAX and now - self._replaced[0] < REPLACED_SECONDS:
             raise Fenced(
-                f"producer {self._settings['transactional.id']!r} was fenced {self._replaced} times in a row: "
+                f"producer {self._settings['transactional.id']!r} was fenced {REPLACED_MAX} times within a minute: "
                 "another worker runs under the same name, give each its own instance; or no transaction ends "
                 f"within transaction_timeout_ms = {self._config.transaction_timeout_ms}, raise it"
             )
+        self._replaced.append(now)
         self._forget()
         self._new_producer()
         self._poller.rewind(self._ask_committed())

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,8 @@ def _module(name: str) -> ModuleType:
     except HeadraceError:
         raise
     except SyntaxError as error:
+        if not error.filename or error.filename.startswith("<"):
+            raise BadPipeline([f"{path}: {type(error).__name__}: {error.msg}"]) from error
         raise BadPipeline([f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"]) from error
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
@@ -57,7 +60,12 @@ def _is_module(name: str) -> bool:
 
 def _is_users(file: str) -> bool:
     """Say whether a file is somebody's own, and not a library's or the interpreter's."""
-    return not file.startswith("<") and "site-packages" not in file and "importlib" not in file and file != __file__
+    if file.startswith("<"):
+        return False
+    path, here = Path(file).resolve(), Path(__file__).resolve()
+    libraries = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
+    ours = [here.parents[1] / name for name in ("stream", "models", "schemas")]
+    return not any(path.is_relative_to(folder) for folder in (*libraries, *ours))
 
 
 def _from_file(path: Path) -> ModuleType:

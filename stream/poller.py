@@ -51,6 +51,7 @@ class Taken(NamedTuple):
     """
 
     messages: list[Message]
+    after: int | None  # where the records before these ended
     next_offset: int
     epoch: int
 
@@ -160,12 +161,17 @@ class Poller(threading.Thread):
             future.set_exception(RuntimeError("the poll thread has ended"))
         return future
 
-    def take(self, place: Place, count_max: int) -> Taken | None:
-        """Take the next records of a partition, at most ``count_max``, or None if there is nothing new."""
+    def take(self, place: Place, count_max: int, generation: int) -> Taken | None:
+        """Take the next records of a partition, at most ``count_max``, or None if there is nothing new.
+
+        ``generation`` is what the taker knows. One that has not heard of the last rebalance gets nothing:
+        Faust drops what is of another generation than its own, and nobody would fetch it again.
+        """
         with self.lock:
             partition = self.partitions.get(place)
-            if partition is None or self._rewind:
+            if partition is None or self._rewind or generation != self.generation:
                 return None
+            after = partition.taken if partition.taken is not None else partition.resume_at
             messages: list[Message] = []
             while partition.chunks and len(messages) < count_max:
                 chunk = partition.chunks.popleft()
@@ -181,15 +187,14 @@ class Poller(threading.Thread):
                 self._room.notify()
             if not partition.chunks and partition.end is not None:
                 at_end, partition.end = partition.end, None
-                known = partition.taken if partition.taken is not None else partition.resume_at
-                if at_end > (known or 0):
+                if at_end > (partition.taken or after or 0):
                     partition.taken = at_end
                     partition.first = at_end if partition.first is None else partition.first
-                    return Taken(messages, at_end, self.epoch)
+                    return Taken(messages, after, at_end, self.epoch)
             if not messages:
                 return None
             assert partition.taken is not None
-            return Taken(messages, partition.taken, self.epoch)
+            return Taken(messages, after, partition.taken, self.epoch)
 
     def waiting(self) -> list[Place]:
         """Return the partitions that have something to take, the longest waiting first."""
@@ -197,6 +202,12 @@ class Poller(threading.Thread):
             return [
                 place for place, partition in self.partitions.items() if partition.chunks or partition.end is not None
             ]
+
+    def is_next(self, place: Place, after: int | None) -> bool:
+        """Say whether what follows ``after`` is what comes next in the partition, with nothing lost in between."""
+        with self.lock:
+            partition = self.partitions.get(place)
+            return partition is not None and (after is None or partition.done is None or after == partition.done)
 
     def processed(self, place: Place, next_offset: int) -> None:
         """Note that everything before ``next_offset`` was dealt with, committed or not: this is progress."""
@@ -211,6 +222,8 @@ class Poller(threading.Thread):
             for place, offset in offsets.items():
                 if partition := self.partitions.get(place):
                     partition.committed = offset
+                    if self._rewind:
+                        partition.done = offset  # the commit ended after the rewind was asked for, and moves its goal
 
     def rewind(self, committed: dict[Place, int] | None = None) -> None:
         """Throw away all that is not committed and fetch it again.
@@ -218,10 +231,10 @@ class Poller(threading.Thread):
         ``committed`` is what the broker says, where we could not know whether our last commit happened.
         """
         with self.lock:
-            self._throw_away()
             for place, offset in (committed or {}).items():
                 if partition := self.partitions.get(place):
                     partition.committed = offset
+            self._throw_away()
 
     def commit(self, offsets: dict[Place, int], given_up: Callable[[], bool] = lambda: False) -> None:
         """Commit offsets that no transaction carries; raises what the broker says, or that nobody waits any more."""
@@ -375,10 +388,7 @@ class Poller(threading.Thread):
                 assert number is not None
                 if (partition := self.partitions.get((topic, number))) and not self._rewind:
                     partition.end = offset
-        elif error.fatal() or error.code() in (
-            KafkaError.FENCED_INSTANCE_ID,
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        ):
+        elif error.fatal() or error.code() in clients.FATAL_IN_READING:
             raise clients.named(error, "reading")
         else:
             log.warning("reading %s: %s", message.topic() or "", error.str())

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
@@ -26,8 +28,9 @@ def prepare(config: Config, inputs: Sequence[str], *, stopped: Callable[[], bool
     A broker that is not there yet is waited for, however long it takes: the order in which things
     start is nobody's duty.
     """
-    admin = AdminClient(clients.silent(config))
-    cluster, known = _known(admin, config, stopped)
+    heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
+    admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
+    cluster, known = _known(admin, config, stopped, heard)
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
     if both := sorted(set(outputs) & set(inputs)):
         raise TopicMissing(
@@ -47,14 +50,16 @@ def prepare(config: Config, inputs: Sequence[str], *, stopped: Callable[[], bool
     return _bytes_max(admin, outputs)
 
 
-def _known(admin: AdminClient, config: Config, stopped: Callable[[], bool]) -> tuple[str, set[str]]:
+def _known(
+    admin: AdminClient, config: Config, stopped: Callable[[], bool], heard: Sequence[KafkaError]
+) -> tuple[str, set[str]]:
     told = 0.0
     while not stopped():
         try:
             metadata = admin.list_topics(timeout=2)
             return metadata.cluster_id or "", set(metadata.topics)
         except KafkaException as error:
-            reason = clients.kafka_error(error)
+            reason = heard[-1] if heard else clients.kafka_error(error)
             if time.monotonic() - told > 10:
                 told = time.monotonic()
                 log.warning("no broker answers at %s (%s); trying again until one does", config.broker, reason.str())

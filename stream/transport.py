@@ -8,6 +8,7 @@ its agent one Faust message for many records, because Faust's cost is per messag
 import asyncio
 import logging
 import threading
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -26,7 +27,7 @@ from mode import Service, want_seconds
 from headrace.schemas.config import AT_LEAST_ONCE, KAFKA, Config, Given, configure
 from headrace.stream import clients
 from headrace.stream.guard import GuardedRegistry, without_reply_headers
-from headrace.stream.poller import Moved, Place, Poller
+from headrace.stream.poller import Moved, Place, Poller, Taken
 
 log = logging.getLogger("headrace.transport")
 
@@ -38,13 +39,11 @@ REQUEST_SECONDS_MAX = 10.0
 class RecordBatch:
     """Records of one partition in their order: the value of an event on a batch topic."""
 
-    __slots__ = ("epoch", "messages", "next_offset", "place")
+    __slots__ = ("after", "epoch", "messages", "next_offset", "place")
 
-    def __init__(self, place: Place, messages: list[Message], next_offset: int, epoch: int) -> None:
+    def __init__(self, place: Place, taken: Taken) -> None:
         self.place = place
-        self.messages = messages
-        self.next_offset = next_offset
-        self.epoch = epoch
+        self.messages, self.after, self.next_offset, self.epoch = taken
 
     def __repr__(self) -> str:
         topic, number = self.place
@@ -54,11 +53,11 @@ class RecordBatch:
 class BatchTopic(faust.Topic):
     """A topic whose agent gets a ``RecordBatch`` at a time, as it is: nothing is decoded on the way."""
 
-    def _compile_decode(self) -> Any:
+    def _compile_decode(self) -> None:
         async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001 - Faust's signature
             return self._create_event(message.key, message.value, message.headers, message=message)
 
-        return decode
+        self.decode = decode  # type: ignore[method-assign]
 
 
 class _Acks:
@@ -89,7 +88,8 @@ class _Acks:
 
     def append(self, offset: int) -> None:
         """Acknowledge; named like a list's method because Faust's compiled stream calls just that."""
-        self._acked.add(offset)
+        if self._waiting and offset >= self._waiting[0]:  # else it was handed out before a rebalance
+            self._acked.add(offset)
         while self._waiting and self._waiting[0] in self._acked:
             self._acked.discard(self._waiting.popleft())
         self._on_ack()
@@ -105,6 +105,17 @@ class _Acks:
     @property
     def next_offset(self) -> int | None:
         return self._waiting[0] if self._waiting else self._after_last
+
+
+class _NoIndex(set[int]):
+    """Faust's index of acknowledged offsets, which never has any.
+
+    An offset that is in it is not acknowledged again. After a rebalance the same offset comes again, and who
+    waits for its acknowledgement would wait for ever.
+    """
+
+    def add(self, offset: int) -> None:
+        """Forget it."""
 
 
 class Consumer(FaustConsumer):
@@ -123,6 +134,7 @@ class Consumer(FaustConsumer):
         # Faust's stream, compiled or not, acknowledges by appending to these; each knows what to make of it.
         self._acks: defaultdict[TP, _Acks] = defaultdict(partial(_Acks, self._arrived.set))
         self._acked = cast("Any", self._acks)
+        self._acked_index = cast("Any", defaultdict(_NoIndex))
         self._batch_topics: set[str] = set()
         self.commits: Any = None  # the committer of the batch topics, if there are any
         self.scoring: Callable[[], bool] = lambda: False  # whether a batch is being scored now
@@ -216,7 +228,6 @@ class Consumer(FaustConsumer):
 
     def _forget_acks(self) -> None:
         self._acks.clear()
-        self._acked_index.clear()
         self._unacked_messages.clear()
 
     def assignment(self) -> set[TP]:
@@ -264,10 +275,12 @@ class Consumer(FaustConsumer):
 
     async def _deliver_batch(self, tp: TP, generation: int) -> bool:
         share = self.commits.share if self.commits is not None else 1.0
-        taken = self.poller.take((tp.topic, tp.partition), max(1, int(self.settings.batch_count_max * share)))
+        taken = self.poller.take(
+            (tp.topic, tp.partition), max(1, int(self.settings.batch_count_max * share)), generation
+        )
         if taken is None:
             return False
-        batch = RecordBatch((tp.topic, tp.partition), taken.messages, taken.next_offset, taken.epoch)
+        batch = RecordBatch((tp.topic, tp.partition), taken)
         first = taken.messages[0].offset() if taken.messages else taken.next_offset - 1
         assert first is not None
         self._acks[tp].hand_out(first, taken.next_offset)
@@ -275,7 +288,7 @@ class Consumer(FaustConsumer):
         return True
 
     async def _deliver_each(self, tp: TP, generation: int) -> bool:
-        taken = self.poller.take((tp.topic, tp.partition), 100)
+        taken = self.poller.take((tp.topic, tp.partition), 100, generation)
         if taken is None:
             return False
         acks = self._acks[tp]
@@ -354,7 +367,6 @@ class Consumer(FaustConsumer):
             return None
         next_offset = self._acks[tp].next_offset
         if next_offset is not None:
-            self._acked_index[tp].clear()
             self.poller.processed((tp.topic, tp.partition), next_offset)
         return next_offset
 
@@ -610,7 +622,7 @@ class Producer(base.Producer):
         await self.loop.run_in_executor(None, self._create, new, float(want_seconds(timeout)))
 
     def _create(self, topic: NewTopic, seconds: float) -> None:
-        admin = AdminClient(clients.common(cast(Transport, self.transport).settings))
+        admin = AdminClient(clients.admin_settings(cast(Transport, self.transport).settings))
         if topic.topic in admin.list_topics(timeout=min(seconds, REQUEST_SECONDS_MAX)).topics:
             return
         for future in admin.create_topics([topic], operation_timeout=min(seconds, REQUEST_SECONDS_MAX)).values():
@@ -645,10 +657,12 @@ class Transport(base.Transport):
 
 def _keep_pages_home(app: Any) -> None:
     """Serve Faust's pages on loopback only, and never what is in a table or where it lives."""
-    if app.conf.web_bind in ("0.0.0.0", "::", ""):  # noqa: S104 - this is where it is taken back
-        app.conf.web_bind = "127.0.0.1"
-    app.conf.web_tables_enabled = False
-    app.conf.web_router_enabled = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the app is configured already is why this is done here
+        if app.conf.web_bind in ("0.0.0.0", "::", ""):  # noqa: S104 - this is where it is taken back
+            app.conf.web_bind = "127.0.0.1"
+        app.conf.web_tables_enabled = False
+        app.conf.web_router_enabled = False
 
 
 def _settings_of(app: Any, urls: Iterable[Any]) -> Config:
@@ -661,6 +675,8 @@ def _settings_of(app: Any, urls: Iterable[Any]) -> Config:
         "linger_ms": int(conf.producer_linger * 1_000),
         "group_instance_id": conf.consumer_group_instance_id or "",
         f"{KAFKA}auto.offset.reset": conf.consumer_auto_offset_reset,
+        # Faust leaves it to the broker whether a topic that is read appears by being read; so does this.
+        f"{KAFKA}allow.auto.create.topics": "true",
     }
     if conf.producer_compression_type:
         values[f"{KAFKA}compression.type"] = conf.producer_compression_type
