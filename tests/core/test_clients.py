@@ -1,0 +1,58 @@
+"""What librdkafka says against its properties, told before anything is started."""
+
+import pytest
+from core.records import config_of
+
+from headrace.schemas.config import OWNED
+from headrace.schemas.errors import BadConfig
+from headrace.stream import clients
+
+RIGHT: dict[str, dict[str, str]] = {
+    "none": {},
+    "of both": {"kafka.socket.keepalive.enable": "true"},
+    "of the consumer": {"kafka.fetch.min.bytes": "1000", "kafka.auto.offset.reset": "latest"},
+    "of the producer": {"kafka.compression.type": "lz4", "kafka.batch.size": "100000"},
+    "password": {
+        "kafka.security.protocol": "SASL_SSL",
+        "kafka.sasl.username": "me",
+        "kafka.sasl.password": "x",
+        "kafka.sasl.mechanism": "PLAIN",
+    },
+}
+WRONG = {
+    "no such property": ({"kafka.compresion.type": "lz4"}, 'No such configuration property: "compresion.type"'),
+    "a choice that is none": ({"kafka.compression.type": "zip"}, 'Invalid value "zip" for configuration property'),
+    "no number, of the consumer": ({"kafka.fetch.min.bytes": "x"}, "Invalid value for configuration property"),
+    "no number, of the producer": ({"kafka.batch.size": "x"}, "Invalid value for configuration property"),
+    "two that do not go together": ({"kafka.acks": "1"}, "`acks` must be set to `all`"),
+    "a function": ({"kafka.error_cb": "print"}, "error_cb"),
+}
+
+
+@pytest.mark.parametrize("options", RIGHT.values(), ids=RIGHT)
+def test_properties_that_the_clients_know_pass(options: dict[str, str]) -> None:
+    clients.check(config_of(group="g", **options))
+
+
+@pytest.mark.parametrize(("options", "text"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_a_property_that_the_clients_refuse_is_a_problem_of_the_options(
+    options: dict[str, str], text: str, guarantee: str
+) -> None:
+    with pytest.raises(BadConfig) as told:
+        clients.check(config_of(group="g", guarantee=guarantee, **options))
+    (problem,) = told.value.problems
+    assert problem.startswith("kafka.*: librdkafka says: ")
+    assert text in problem
+
+
+def test_what_is_ours_to_set_is_set_whatever_was_passed() -> None:
+    # Options refuse these by name; this is what stands behind that.
+    config = config_of(group="g")
+    config.kafka.update(dict.fromkeys(OWNED, "theirs"))
+    consumer = clients.consumer_settings(config)
+    reads = ("group.id", "enable.auto.commit", "enable.auto.offset.store", "isolation.level", "session.timeout.ms")
+    assert "theirs" not in [consumer[name] for name in reads]
+    producer = clients.producer_settings(config, transactional=True)
+    writes = ("enable.idempotence", "message.max.bytes", "linger.ms", "transactional.id", "transaction.timeout.ms")
+    assert "theirs" not in [producer[name] for name in writes]

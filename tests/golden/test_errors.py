@@ -1,0 +1,129 @@
+"""The texts of errors, pinned: people search for them, and scripts read their first line.
+
+After a text was changed on purpose: ``python tests/golden/test_errors.py`` writes them anew.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from core.records import fraud
+
+from headrace import Event, Linear, Pipeline, differs, feature, field, log1p
+from headrace.schemas.config import Given, configure, from_environment, from_pairs, from_toml
+from headrace.schemas.errors import HeadraceError
+
+ERRORS = Path(__file__).with_name("errors")
+
+
+def _config() -> None:
+    configure(
+        from_toml('commit_intervall_ms = 50\nbatch_count_max = 0\n[kafka]\nlinger.ms = "1"', "headrace.toml"),
+        from_environment({"HEADRACE_WEB_PORT": "http", "HEADRACE_KAFKA_SASL_PASSWORD": "hunter2"}),
+        from_pairs(["create_topics=perhaps", "log_level=loud", "xyzzy=1", "kafka.transactional.id=mine"]),
+        {"guarantee": Given("at-most-once", "--guarantee")},
+    )
+
+
+def _config_relations() -> None:
+    configure(
+        from_pairs(
+            [
+                "commit_interval_ms=10000",
+                "stall_red_ms=300000",
+                "batch_count_max=10000",
+                "topic_alerts=predictions",
+                "kafka.sasl.password=hunter2",
+            ]
+        )
+    )
+
+
+def _pairs() -> None:
+    configure(from_pairs(["group", "web_port=1", "kafka.sasl.password:hunter2", ""]))
+
+
+def _toml() -> None:
+    from_toml("group = cards", "headrace.toml")
+
+
+def _pipeline() -> None:
+    Pipeline(
+        name="card fraud",
+        events=fraud.events,
+        features={
+            "amount_log": log1p("amout"),
+            "abroad": differs("country", "FR"),
+            "plain": lambda amount: amount,  # type: ignore[dict-item]
+            "colour": field("colour"),
+        },
+        static=Linear({"amount_log": 0.5, "abroad": float("nan"), "abrod": 1.0, "plain": 1.0}, bias=float("inf")),
+    )
+
+
+def _pipeline_of_nothing() -> None:
+    class Loose(Event):
+        id: str
+
+    Pipeline(name="loose", events=Loose, features={}, static=Linear({}))
+
+
+def _event() -> None:
+    class Odd(Event, key="user", time="when"):
+        id: float
+        when: str
+
+
+def _feature_of_no_field() -> None:
+    @feature
+    def night(att):
+        return att
+
+    Pipeline(name="night", events=fraud.events, features={"night": night}, static=Linear({"night": 1.0}))
+
+
+CASES: dict[str, Callable[[], None]] = {
+    "config": _config,
+    "config-relations": _config_relations,
+    "config-pairs": _pairs,
+    "config-toml": _toml,
+    "pipeline": _pipeline,
+    "pipeline-of-nothing": _pipeline_of_nothing,
+    "event": _event,
+    "feature-of-no-field": _feature_of_no_field,
+}
+
+
+def _told(case: Callable[[], None]) -> str:
+    try:
+        case()
+    except HeadraceError as error:
+        text = f"{error.code}: {error}\n"
+    else:
+        raise AssertionError("nothing was raised")
+    # Where a function is in memory is nobody's business, and where it is in this file may change.
+    return re.sub(r"\.py:\d+", ".py:LINE", re.sub(r"0x[0-9a-f]+", "0x...", text))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_error_has_the_text_that_is_pinned(name: str) -> None:
+    pinned = (ERRORS / f"{name}.txt").read_text()
+    assert _told(CASES[name]) == pinned, "if this is meant: python tests/golden/test_errors.py"
+
+
+def test_every_pinned_text_has_its_case() -> None:
+    assert sorted(path.stem for path in ERRORS.glob("*.txt")) == sorted(CASES)
+
+
+def test_no_pinned_text_has_a_secret() -> None:
+    assert not [path.name for path in ERRORS.glob("*.txt") if "hunter2" in path.read_text()]
+
+
+if __name__ == "__main__":
+    for name, case in CASES.items():
+        (ERRORS / f"{name}.txt").write_text(_told(case))

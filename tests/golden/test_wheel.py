@@ -1,0 +1,115 @@
+"""The wheel is what users get, so its list of files is pinned and it is installed and imported.
+
+After a file was added or taken away on purpose: ``python tests/golden/test_wheel.py`` writes the list anew.
+"""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PINNED = Path(__file__).with_name("wheel.txt")
+PACKAGES = ("schemas", "models", "stream")
+SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "src", *PACKAGES, "examples")
+
+
+def _build(folder: Path) -> Path:
+    """Build the wheel from a copy: a `build/` left over in the checkout would add files long deleted."""
+    source = folder / "source"
+    source.mkdir()
+    for name in SHIPPED:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy2(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _names(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return sorted(name.replace(wheel.name.split("-")[1], "VERSION") for name in archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a new environment's Python that has our wheel, and the dependencies of this one."""
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home, with_pip=False, symlinks=True)
+    python = home / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    (site,) = (home / "lib").glob("python*/site-packages")
+    # A path that a .pth file adds comes after the environment's own, and the .pth files in there are not
+    # read: our dependencies are found, an editable headrace is not.
+    paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in paths))
+    yield python
+    shutil.rmtree(home)
+
+
+def _run(python: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_wheel_has_exactly_these_files(wheel: Path) -> None:
+    assert _names(wheel) == PINNED.read_text().split(), "if this is meant: python tests/golden/test_wheel.py"
+
+
+def test_wheel_has_every_module_of_the_packages_and_the_examples(wheel: Path) -> None:
+    found = {path.relative_to(ROOT) for name in (*PACKAGES, "examples") for path in (ROOT / name).rglob("*.py")}
+    assert {f"headrace/{path}" for path in found} <= set(_names(wheel))
+
+
+def test_installed_wheel_imports_every_module(wheel: Path, python: Path, tmp_path: Path) -> None:
+    modules = [
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in _names(wheel)
+        if name.endswith(".py")
+    ]
+    code = f"import importlib as i, headrace as h; [i.import_module(m) for m in {modules}]; print(h.__file__)"
+    done = _run(python, code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(python.parents[1]), "that was not the wheel's headrace"
+
+
+def test_installed_wheel_has_the_command_and_the_transport(python: Path, tmp_path: Path) -> None:
+    assert (python.parent / "headrace").is_file()
+    code = "from importlib.metadata import entry_points; print(entry_points(group='faust.transports'))"
+    assert "headrace.stream." in _run(python, code, tmp_path).stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_have_no_bare_name(python: Path, tmp_path: Path, package: str) -> None:
+    elsewhere = _run(python, f"import {package}", tmp_path)
+    assert f"ModuleNotFoundError: No module named '{package}'" in elsewhere.stderr
+    # In the checkout the folder is there to be found, and half of all services have a package of that name.
+    at_home = _run(python, f"import {package}", ROOT)
+    assert f"ImportError: import this package as headrace.{package}, not as {package}" in at_home.stderr
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        PINNED.write_text("".join(f"{name}\n" for name in _names(_build(Path(scratch)))))

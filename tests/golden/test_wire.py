@@ -1,0 +1,128 @@
+"""The bytes on the wire, pinned: what was written is read today, and today's bytes are what was written.
+
+A file here was published by a release and is never changed. A new form of a record is a new folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from core.records import Record, Transaction, config_of, fraud
+
+from headrace.schemas import dead_letter
+from headrace.schemas.alert import Alert
+from headrace.schemas.codec import EventCodec, encode, encode_all
+from headrace.schemas.dead_letter import Reason, Rejection
+from headrace.schemas.prediction import prediction_type
+from headrace.stream.agents import Scorer
+
+WIRE = Path(__file__).with_name("wire-1")
+Prediction: Any = prediction_type(Transaction, "fraud", "1")
+
+EVENTS = [
+    Transaction("p1", 1_700_000_000.0, "card-7", "m-1", 12.5, 48.8566, 2.3522, "FR"),
+    Transaction("p2", 1_700_000_000.125, 'é"\\\n😀', "", -0.0, -90.0, 180.0, "DE"),
+    Transaction("", 0.0, "0", "m", 1e300, 5e-324, 1e16, ""),
+]
+PREDICTIONS = [
+    Prediction("p1", 1_700_000_000.0, "card-7", 0.25, 0.25),
+    Prediction("p2", 1_700_000_000.125, 'é"\\\n😀', 5e-324, 5e-324),
+    Prediction("p3", 0.0, "0", 0.1, 0.2, 0.3),
+]
+ALERTS = [
+    Alert(id="drift-amount-7", at=12.5, kind="drift", state="raised", text="amount moved"),
+    Alert(id="drift-amount-7", at=13.0, kind="drift", state="cleared", text="é", evidence={"psi": 0.25, "bin": "3"}),
+]
+
+
+def _lines(name: str) -> list[bytes]:
+    lines = (WIRE / name).read_bytes().splitlines()
+    assert lines
+    return lines
+
+
+def test_events_that_were_published_are_read() -> None:
+    assert EventCodec(Transaction).decode(_lines("transactions.jsonl")) == (EVENTS, [])
+
+
+def test_events_that_are_written_today_are_those_bytes() -> None:
+    assert encode_all(EVENTS) == _lines("transactions.jsonl")
+
+
+def test_events_of_a_later_producer_are_read_too() -> None:
+    # It added fields, reordered them, and writes whole numbers where it can.
+    assert EventCodec(Transaction).decode(_lines("transactions-later.jsonl")) == (EVENTS[:1] * 3, [])
+
+
+def test_predictions_that_are_written_today_are_those_bytes() -> None:
+    assert encode_all(PREDICTIONS) == _lines("predictions.jsonl")
+
+
+def test_predictions_that_were_published_are_read() -> None:
+    read = [msgspec.json.decode(line, type=Prediction) for line in _lines("predictions.jsonl")]
+    assert read == PREDICTIONS
+
+
+def test_a_reader_that_knows_the_first_fields_only_reads_predictions() -> None:
+    class Known(msgspec.Struct):
+        id: str
+        at: float
+        card: str
+        score: float
+        static: float | None
+        online: float | None
+        model: str
+        version: str
+
+    read = [msgspec.json.decode(line, type=Known) for line in _lines("predictions.jsonl")]
+    assert [msgspec.structs.astuple(one) for one in read] == [msgspec.structs.astuple(one) for one in PREDICTIONS]
+
+
+def test_what_the_worker_publishes_has_the_shape_that_is_pinned() -> None:
+    # The score itself may differ in its last bit from one kind of processor to the next.
+    config = config_of()
+    limits = dict.fromkeys((config.topic_predictions, config.topic_alerts, config.topic_dead_letters), 1_000_000)
+    (record,) = Scorer(fraud, config, limits).step([Record(_lines("transactions.jsonl")[0])]).records
+    pinned = json.loads(_lines("predictions.jsonl")[0])
+    made = json.loads(record["value"])
+    assert list(made) == list(pinned)
+    assert made == {**pinned, "score": made["score"], "static": made["score"]}
+    assert record["key"] == pinned["card"]
+
+
+def test_alerts_that_are_written_today_are_those_bytes() -> None:
+    assert encode_all(ALERTS) == _lines("alerts.jsonl")
+
+
+def test_alerts_that_were_published_are_read() -> None:
+    assert [msgspec.json.decode(line, type=Alert) for line in _lines("alerts.jsonl")] == ALERTS
+
+
+def _letters() -> dict[str, dict[str, str | None]]:
+    place = {"topic": "transactions", "partition": 2, "offset": 41, "pipeline": "fraud", "version": "1"}
+    return {
+        reason.value: {
+            name: value and value.decode()
+            for name, value in dead_letter.headers(Rejection(0, reason, f"why: {reason} é", "a.B"), **place)  # type: ignore[arg-type]
+        }
+        for reason in Reason
+    }
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_headers_of_a_dead_letter_are_those_that_tools_look_for(reason: Reason) -> None:
+    pinned = json.loads((WIRE / "dead-letters.json").read_text())
+    assert _letters()[reason] == pinned[reason]
+    assert list(_letters()[reason]) == list(pinned[reason]), "the order of headers is on the wire too"
+
+
+def test_no_reason_was_renamed_or_dropped() -> None:
+    assert set(json.loads((WIRE / "dead-letters.json").read_text())) <= {reason.value for reason in Reason}
+
+
+if __name__ == "__main__":  # for a new folder, before its first release
+    for file, structs in (("transactions", EVENTS), ("predictions", PREDICTIONS), ("alerts", ALERTS)):
+        (WIRE / f"{file}.jsonl").write_bytes(b"".join(encode(one) + b"\n" for one in structs))
+    (WIRE / "dead-letters.json").write_text(json.dumps(_letters(), indent=2, ensure_ascii=False) + "\n")
