@@ -178,8 +178,11 @@ async def score_events(
             slow = time.monotonic() - began > SLOW_STEP_SECONDS
             await committer.carry_out(Batch(batch.place, batch.after, batch.next_offset, batch.epoch), outputs)
             scorer.busy = False
-            if slow or committer.due(drained=drained()):
+            nothing_waits = drained()
+            if slow or committer.due(drained=nothing_waits):
                 committer.commit_soon()
+            elif nothing_waits:
+                committer.hurry()
     except asyncio.CancelledError:
         raise
     except Exception as error:

@@ -23,6 +23,8 @@ log = logging.getLogger("headrace.commit")
 REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
 REQUEST_SECONDS_MAX = 5.0
 TELL_SECONDS = 10.0
+HURRY_SECONDS_MAX = 0.05
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, COLLISION_SECONDS = 0.0005, 0.008, 0.018
 SHRINK, GROW = 8, 1.02
 
 
@@ -102,6 +104,7 @@ class Committer:
             config, transactional=config.exactly_once, batch_bytes_max=batch_bytes_max
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-commit")
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="headrace-flush")
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,6 +118,9 @@ class Committer:
         self._refused: KafkaError | None = None
         self._giving_up = threading.Event()
         self._ended = False
+        self._hurrying = False
+        self._idle = False  # the last commit came because nothing else was there to do
+        self._pause = PAUSE_SECONDS_MIN
         self._replaced: deque[float] = deque(maxlen=REPLACED_MAX)  # when
         self.share = 1.0  # of a full batch that is taken at a time; shrinks when transactions time out
         self.commits = 0
@@ -170,6 +176,7 @@ class Committer:
         """Say whether it is time to commit: at once when idle, at the latest after the interval."""
         if not self._pending or self._committing is not None:
             return False
+        self._idle = drained
         late = time.monotonic() - self._began >= self._config.commit_interval_ms / 1_000
         if self._bytes >= self._config.output_bytes_max // 2:
             return True
@@ -183,6 +190,21 @@ class Committer:
             return
         self._cancel_timer()
         self._run(self._commit_guarded)
+
+    def hurry(self) -> None:
+        """Send what waits for company: the input is drained, and none is coming.
+
+        With transactions the commit does that, and it is due. Without, a flush does: while it lasts, outputs
+        that are produced meanwhile do not wait either.
+        """
+        if self._config.exactly_once or self._hurrying or self._committing is not None:
+            return
+        assert self._loop is not None
+        self._hurrying = True
+        self._loop.run_in_executor(self._thread, self._flush_soon).add_done_callback(self._hurried)
+
+    def _hurried(self, _future: "asyncio.Future[None]") -> None:
+        self._hurrying = False
 
     async def settle(self) -> None:
         """Commit what was carried out, and return when that is done."""
@@ -198,6 +220,7 @@ class Committer:
         assert self._loop is not None
         await self._loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
+        self._flusher.shutdown(wait=False)
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -212,10 +235,14 @@ class Committer:
 
     def _committed(self, future: "asyncio.Future[None]") -> None:
         self._committing = None
-        self._release()
         if not future.cancelled() and (error := future.exception()) is not None:
             self._ended = True  # nothing is committed any more; the worker ends, and the next one goes on from here
             self._on_failed(error)
+        assert self._loop is not None
+        if self._config.exactly_once and self._idle:
+            self._loop.call_later(self._pause, self._release)
+        else:
+            self._release()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -258,6 +285,11 @@ class Committer:
 
     # On the commit thread.
 
+    def _flush_soon(self) -> None:
+        producer = self._producer
+        if producer is not None:
+            producer.flush(HURRY_SECONDS_MAX)
+
     def _commit_guarded(self) -> None:
         with self._lock:
             if not self._pending:
@@ -283,6 +315,13 @@ class Committer:
         except KafkaException as error:
             self._recover_guarded(clients.kafka_error(error))
 
+    def start_over(self) -> None:
+        """Throw away what is not committed, and have it fetched again."""
+        if self._committing is not None:
+            self._committing.add_done_callback(lambda _future: self.start_over())
+        elif not self._ended:
+            self._run(self._start_over)
+
     def _start_over(self) -> None:
         with self._lock:
             if self._open and not self._abort():
@@ -303,14 +342,29 @@ class Committer:
             self._forget()
             return
         offsets = [TopicPartition(*place, offset) for place, offset in self._pending.items()]
+        # A commit flushes, and waits for ``linger_ms`` as it does; a flush does not. It runs beside the offsets.
+        flushing = self._flusher.submit(_flush_timed, producer)
         self._patiently(
             lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds)
         )
+        self._pace(flushing.result())
         failpoint.reached("before_commit")
         self._patiently(producer.commit_transaction)
         failpoint.reached("after_commit")
         self._done(self._pending)
         self._forget()
+
+    def _pace(self, flush_seconds: float) -> None:
+        """Learn how long to wait between two transactions when there is time to.
+
+        A transaction that follows another before the coordinator has written the markers of the first is told
+        to come again, and librdkafka comes again after 20 ms. A pause of a few milliseconds is cheaper. How
+        many depends on the broker, so it grows with every such collision and shrinks without.
+        """
+        if flush_seconds > COLLISION_SECONDS:
+            self._pause = min(PAUSE_SECONDS_MAX, 2 * self._pause)
+        else:
+            self._pause = max(PAUSE_SECONDS_MIN, 0.98 * self._pause)
 
     def _flush(self, *, patience: float = float("inf")) -> bool:
         """Wait until every output is acknowledged; False if that was given up."""
@@ -483,6 +537,12 @@ class Committer:
                 except (KafkaException, HeadraceError) as error:
                     log.warning("not committed before the partitions went: %s", error)
                 self._forget()
+
+
+def _flush_timed(producer: Producer) -> float:
+    began = time.perf_counter()
+    producer.flush(REQUEST_SECONDS_MAX)
+    return time.perf_counter() - began
 
 
 def _raise_unless_full(records: list[dict[str, Any]]) -> None:

@@ -40,7 +40,6 @@ Place = tuple[str, int]
 POLL_SECONDS_MAX = 0.1
 FULL_SECONDS_MAX = 1.0
 WATCH_SECONDS = 0.5
-FETCH_COUNT_MAX = 2_000
 
 
 class Taken(NamedTuple):
@@ -133,6 +132,7 @@ class Poller(threading.Thread):
         self._consumer = Consumer({**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=log)
         self._commits: deque[Future[None]] = deque()
         self._count_max = buffer_count_max
+        self._fetch_count = max(1, buffer_count_max // 2)
         self._bytes_max = buffer_bytes_max
         self._on_arrived = on_arrived
         self._on_moved = on_moved
@@ -144,6 +144,7 @@ class Poller(threading.Thread):
         self._topics: frozenset[str] = frozenset()
         self._rewind = False
         self._all_paused = False
+        self._fresh: list[TopicPartition] = []  # assigned, and to be fetched whatever was before
         self._closing = threading.Event()
 
     # What other threads call.
@@ -320,6 +321,7 @@ class Poller(threading.Thread):
             full_since: float | None = None
             while not self._closing.is_set():
                 self._do_requests()
+                self._begin_fresh()
                 self._do_rewind()
                 if (now := time.monotonic()) - watched > WATCH_SECONDS:
                     watched = now
@@ -343,9 +345,9 @@ class Poller(threading.Thread):
         if first is None:
             self.drained = True
             return
-        rest = self._consumer.consume(FETCH_COUNT_MAX - 1, 0)
+        rest = self._consumer.consume(self._fetch_count, 0)
         self._keep([first, *rest])
-        self.drained = len(rest) < FETCH_COUNT_MAX // 4
+        self.drained = len(rest) < self._fetch_count
         self._on_arrived()
 
     def _keep(self, messages: list[Message]) -> None:
@@ -447,6 +449,13 @@ class Poller(threading.Thread):
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
                 future.set_exception(error)
 
+    def _begin_fresh(self) -> None:
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            mine = [one for one in fresh if (one.topic, one.partition) in self.partitions]
+            if mine:
+                self._consumer.resume(mine)
+
     def _do_rewind(self) -> None:
         if not self._rewind:
             return
@@ -483,7 +492,8 @@ class Poller(threading.Thread):
             consumer.incremental_assign(given)
         else:
             consumer.assign(given)
-        self._all_paused = False
+        # The client remembers of a partition that it was paused, over being taken away and given again.
+        self._fresh += given
         with self.lock:
             # As of now and no later: a worker that lost its membership must not commit as the member that it
             # becomes next, so whoever commits uses the membership under which its partitions were given.

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def state_folder(config: Config) -> Path:
 async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
     worker = Worker(pipeline, config, bytes_max)
     stopping = asyncio.Event()
-    _listen(worker, stopping, config.drain_timeout_ms / 1_000)
+    _listen(stopping, config.drain_timeout_ms / 1_000)
     announcing = asyncio.ensure_future(_announce(worker, config))
     try:
         await worker.start()
@@ -84,24 +85,32 @@ async def _announce(worker: Worker, config: Config) -> None:
     )
 
 
-def _listen(worker: Worker, stopping: asyncio.Event, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
+def _listen(stopping: asyncio.Event, seconds: float) -> None:
+    """Stop at the first signal, and end at the second or when stopping takes too long.
 
-    def stop(name: str) -> None:
-        if stopping.is_set():
+    The handlers are the interpreter's, not the loop's: a loop that is busy with a slow step hears of nothing.
+    """
+    loop = asyncio.get_running_loop()
+    told: list[str] = []
+
+    def on_signal(number: int, _frame: Any) -> None:
+        name = signal.Signals(number).name
+        if told:
             log.error("%s again: ending at once; what is not committed is done again by the next worker", name)
             os._exit(1)
+        told.append(name)
         log.info("%s: stopping; what is in flight is finished and committed", name)
-        stopping.set()
-        loop.call_later(seconds, late)
+        deadline = threading.Timer(seconds, on_late)
+        deadline.daemon = True
+        deadline.start()
+        loop.call_soon_threadsafe(stopping.set)
 
-    def late() -> None:
+    def on_late() -> None:
         log.error("not stopped within drain_timeout_ms = %d: ending at once", int(seconds * 1_000))
         os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, signal.Signals(number).name)
-    del worker
+        signal.signal(number, on_signal)
 
 
 def _named(error: BaseException) -> BaseException:

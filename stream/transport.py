@@ -131,6 +131,8 @@ class Consumer(FaustConsumer):
         self._signalled = False
         self._moves: asyncio.Queue[Moved] = asyncio.Queue()
         self._assigned: set[TP] = set()
+        self._following = False  # a rebalance that Faust has not come to the end of
+        self._handed_out = -1  # the epoch of the last record that went to an agent
         # Faust's stream, compiled or not, acknowledges by appending to these; each knows what to make of it.
         self._acks: defaultdict[TP, _Acks] = defaultdict(partial(_Acks, self._arrived.set))
         self._acked = cast("Any", self._acks)
@@ -219,6 +221,7 @@ class Consumer(FaustConsumer):
             assigned = {TP(*place) for place in moved.assigned}
             gone = {TP(*place) for place in revoked}
             log.info("has %d partitions now%s", len(assigned), f", gave up {len(gone)}" if gone else "")
+            self._following = True
             self.app.on_rebalance_start()
             self.app.consumer_generation_id = moved.generation
             await self.on_partitions_revoked(gone)
@@ -239,17 +242,19 @@ class Consumer(FaustConsumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         served: Place | None = None
         while not (self.should_stop or fetcher.should_stop):
-            if not self.flow_active:
-                await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
-                continue
             self._arrived.clear()
             self._signalled = False
+            if self._following or not self.flow_active:
+                await self._arrived.wait()
+                continue
             room = OUTSTANDING_MAX - self.outstanding
             delivered = False
             for place in _after(self.poller.waiting(), served):
                 tp = TP(*place)
                 is_batch = tp.topic in self._batch_topics
-                if not self.flow_active or tp not in self._active_partitions or (is_batch and room <= 0):
+                if self._following or not self.flow_active:
+                    break
+                if tp not in self._active_partitions or (is_batch and room <= 0):
                     continue
                 deliver = self._deliver_batch if is_batch else self._deliver_each
                 if await deliver(tp, self.app.consumer_generation_id):
@@ -270,6 +275,15 @@ class Consumer(FaustConsumer):
     def resume_flow(self) -> None:
         """Go on after a rebalance."""
         super().resume_flow()
+        if self._handed_out == self.poller.epoch:
+            # Faust has just emptied its queues, and something of this epoch may have been in one.
+            log.info("records were on their way during a rebalance; they are fetched again")
+            self._forget_acks()
+            if self.commits is not None:
+                self.commits.start_over()
+            else:
+                self.poller.rewind()
+        self._following = False
         self.resumed.set()
         self._arrived.set()
 
@@ -281,6 +295,7 @@ class Consumer(FaustConsumer):
         if taken is None:
             return False
         batch = RecordBatch((tp.topic, tp.partition), taken)
+        self._handed_out = taken.epoch
         first = taken.messages[0].offset() if taken.messages else taken.next_offset - 1
         assert first is not None
         self._acks[tp].hand_out(first, taken.next_offset)
@@ -291,13 +306,14 @@ class Consumer(FaustConsumer):
         taken = self.poller.take((tp.topic, tp.partition), 100, generation)
         if taken is None:
             return False
+        self._handed_out = taken.epoch
         acks = self._acks[tp]
         for record in taken.messages:
             offset = cast("int", record.offset())
             acks.hand_out(offset, offset + 1)
         acks.reached_end(taken.next_offset)
         for record in taken.messages:
-            if self.app.consumer_generation_id != generation:
+            if self._following or self.app.consumer_generation_id != generation:
                 break  # they are fetched again by whoever has the partition now
             await self.callback(self._to_message(tp, record))
         return True
