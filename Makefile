@@ -9,11 +9,11 @@ ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Headrace needs Py
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: .venv/installed  ## run everything in one process tree, with nothing else installed; Ctrl-C stops it
-	$(BIN)/headrace demo
+demo: .venv/installed  ## half a minute of everything in one process tree, with nothing else installed
+	$(BIN)/headrace demo --seconds 30
 
 test: check  ## check, then every test that needs the real broker (Java 17 and Maven)
-	$(BIN)/python -m pytest -m broker
+	$(BIN)/python -m pytest -m "broker and not long"
 
 check: .venv/installed-dev  ## format, lint, layers, types and every test that needs no real broker
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """The properties that librdkafka's clients get, and what its errors mean for a worker."""
 
 import logging
+import time
 from typing import Any
 
 import confluent_kafka
@@ -12,6 +13,8 @@ from headrace.schemas.errors import BadConfig, Fenced, HeadraceError, NotDeliver
 log = logging.getLogger("headrace.kafka")
 
 BATCH_BYTES = 262_144
+TELL_SECONDS = 10.0
+_told: dict[int, float] = {}
 
 
 def common(config: Config) -> dict[str, Any]:
@@ -183,8 +186,11 @@ def kafka_error(error: KafkaException) -> KafkaError:
 
 def on_error(error: KafkaError) -> None:
     """Log what librdkafka reports on its own; it goes on by itself unless the error is fatal."""
-    level = logging.ERROR if error.fatal() else logging.WARNING
-    log.log(level, "%s", error.str())
+    now = time.monotonic()
+    if not error.fatal() and now - _told.get(error.code(), -TELL_SECONDS) < TELL_SECONDS:
+        return  # a broker that is away says so many times a second
+    _told[error.code()] = now
+    log.log(logging.ERROR if error.fatal() else logging.WARNING, "%s", error.str())
 
 
 def version() -> str:

@@ -118,6 +118,7 @@ class Committer:
         self._refused: KafkaError | None = None
         self._giving_up = threading.Event()
         self._ended = False
+        self._closing = False
         self._hurrying = False
         self._idle = False  # the last commit came because nothing else was there to do
         self._pause = PAUSE_SECONDS_MIN
@@ -216,7 +217,7 @@ class Committer:
     async def close(self) -> None:
         """Let go of the producer; what is not committed is aborted."""
         self._cancel_timer()
-        self._giving_up.set()
+        self._closing = True
         assert self._loop is not None
         await self._loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
@@ -374,7 +375,7 @@ class Committer:
         while left := producer.flush(1.0):
             self._raise_refused()
             now = time.monotonic()
-            if self._giving_up.is_set() or now - began > patience:
+            if self._gives_up() or now - began > patience:
                 return False
             if now - told > TELL_SECONDS:
                 told = now
@@ -384,7 +385,7 @@ class Committer:
 
     def _commit_offsets(self, offsets: dict[Place, int]) -> None:
         failpoint.reached("before_commit")
-        self._poller.commit(offsets, self._giving_up.is_set)
+        self._poller.commit(offsets, self._gives_up)
         failpoint.reached("after_commit")
         self._done(offsets)
 
@@ -410,7 +411,7 @@ class Committer:
                 call(REQUEST_SECONDS_MAX)
             except KafkaException as error:
                 reason = clients.kafka_error(error)
-                if not reason.retriable() or self._giving_up.is_set() or time.monotonic() > deadline:
+                if not reason.retriable() or self._gives_up() or time.monotonic() > deadline:
                     raise
                 log.debug("%s; asking again", reason.str())
                 time.sleep(0.05)
@@ -459,11 +460,10 @@ class Committer:
             )
         self._replaced.append(now)
         self._forget()
-        self._new_producer()
-        self._poller.rewind(self._ask_committed())
+        self._renew()
 
     def _ask_committed(self) -> dict[Place, int]:
-        while not self._giving_up.is_set():
+        while not self._gives_up():
             try:
                 return self._poller.committed_at_broker(REQUEST_SECONDS_MAX)
             except KafkaException as error:
@@ -471,8 +471,30 @@ class Committer:
                 time.sleep(0.2)
         return {}
 
-    def _new_producer(self) -> None:
-        self._producer = None  # the old one closes its connections as it goes
+    def _renew(self) -> None:
+        if self._new_producer():
+            self._poller.rewind(self._ask_committed())
+        elif self._loop is not None and not self._closing:
+            # Partitions went while the broker gave no answer, and the poll thread waits for the lock.
+            self._loop.call_soon_threadsafe(self._renew_soon)
+
+    def _renew_soon(self) -> None:
+        if self._committing is not None:
+            self._committing.add_done_callback(lambda _future: self._renew_soon())
+        elif not self._ended and not self._closing and self._producer is None:
+            self._run(self._renew_guarded)
+
+    def _renew_guarded(self) -> None:
+        with self._lock:
+            if self._producer is None:
+                self._renew()
+
+    def _gives_up(self) -> bool:
+        return self._closing or self._giving_up.is_set()
+
+    def _new_producer(self) -> bool:
+        """Make the producer; False, and there is none, if it was given up."""
+        self._drop_producer()
         self._refused = None
         producer = Producer(
             {
@@ -485,7 +507,10 @@ class Committer:
         )
         if self._config.exactly_once:
             backoff = 0.1
-            while not self._giving_up.is_set():
+            while True:
+                if self._gives_up():
+                    threading.Thread(target=_let_go, args=(producer,), daemon=True).start()
+                    return False
                 try:
                     producer.init_transactions(REQUEST_SECONDS_MAX)
                     break
@@ -498,6 +523,13 @@ class Committer:
                     time.sleep(backoff)
                     backoff = min(2 * backoff, 5.0)
         self._producer = producer
+        return True
+
+    def _drop_producer(self) -> None:
+        old, self._producer = self._producer, None
+        if old is not None:
+            # On a thread of its own: it may wait for a broker that is away, and nobody waits for it.
+            threading.Thread(target=_let_go, args=(old,), name="headrace-closing", daemon=True).start()
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # noqa: SLF001
@@ -526,8 +558,11 @@ class Committer:
                 if self._open:
                     self.aborts += 1
                     if not self._abort():
+                        # A new one is made on the commit thread: this one must go on polling.
                         self._forget()
-                        self._new_producer()
+                        self._drop_producer()
+                        if self._loop is not None:
+                            self._loop.call_soon_threadsafe(self._renew_soon)
                 else:
                     self._forget()
             elif self._pending:
@@ -543,6 +578,14 @@ def _flush_timed(producer: Producer) -> float:
     began = time.perf_counter()
     producer.flush(REQUEST_SECONDS_MAX)
     return time.perf_counter() - began
+
+
+def _let_go(producer: Producer) -> None:
+    try:
+        producer.purge()
+        producer.close()
+    except (KafkaException, RuntimeError) as error:
+        log.debug("closing a producer that was replaced: %s", error)
 
 
 def _raise_unless_full(records: list[dict[str, Any]]) -> None:

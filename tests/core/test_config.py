@@ -104,7 +104,7 @@ def test_what_is_no_whole_number_is_told_so(name: str, value: object) -> None:
 
 
 def test_a_whole_number_may_have_underscores() -> None:
-    assert config_of(batch_count_max="1_500").batch_count_max == 1_500
+    assert config_of(batch_count_max="7_5").batch_count_max == 75
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""``python benchmarks`` is ``python benchmarks/compare.py``."""
+
+from compare import main
+
+main()

@@ -1,0 +1,51 @@
+"""Who takes part: the name, what it promises, and the command line that runs it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+INPUT = "transactions"  # the pipeline of examples/fraud reads this one, so everybody does
+SHORT_INPUT = "transactions-short"  # the first events of the same, for the slow
+ALO = "at-least-once"
+EO = "exactly-once"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the table."""
+
+    name: str
+    title: str
+    peer: str | None  # None is Headrace itself, in the environment that runs this
+    guarantee: str
+    slow: bool = False  # gets the short input, so that a run stays bounded
+
+    def command(self, python, *, broker, group, in_topic, out_topic, tuned_for, state_dir):
+        """Return the command line; ``python`` is the interpreter of the peer's own environment."""
+        if self.peer is None:
+            return [
+                sys.executable, "-m", "headrace.stream.cli", "run", HERE.parent / "examples" / "fraud",
+                "--broker", broker, "--group", group, "--guarantee", self.guarantee,
+                "--set", f"topic_predictions={out_topic}", "--set", f"state_dir={state_dir}",
+                "--set", "web_port=-1",
+            ]  # fmt: skip
+        return [
+            python, HERE / "peers" / f"{self.peer}_job.py",
+            "--broker", broker, "--in-topic", in_topic, "--out-topic", out_topic, "--group", group,
+            "--guarantee", self.guarantee, "--tuned-for", tuned_for, "--state-dir", state_dir,
+        ]  # fmt: skip
+
+
+ALL = (
+    Contestant("bare", "bare confluent-kafka loop", "bare", ALO),
+    Contestant("headrace-alo", "Headrace at-least-once", None, ALO),
+    Contestant("headrace-eo", "Headrace exactly-once", None, EO),
+    Contestant("quix-alo", "Quix Streams at-least-once", "quix", ALO),
+    Contestant("quix-eo", "Quix Streams exactly-once", "quix", EO),
+    Contestant("bytewax", "Bytewax", "bytewax", ALO),
+    Contestant("pathway", "Pathway", "pathway", ALO),
+    Contestant("faust", "stock Faust", "faust", ALO, slow=True),
+)
+BY_NAME = {contestant.name: contestant for contestant in ALL}
+QUICK = ("bare", "headrace-alo", "headrace-eo")

@@ -1,0 +1,29 @@
+"""Event and prediction as typed structs, for the peers that leave JSON to the user."""
+
+import msgspec
+
+
+class Transaction(msgspec.Struct, gc=False):
+    id: str
+    at: float
+    card: str
+    merchant: str
+    amount: float
+    lat: float
+    lon: float
+    country: str
+
+
+class Prediction(msgspec.Struct, gc=False):
+    id: str
+    at: float
+    card: str
+    score: float
+    static: float
+    online: float | None = None
+    model: str = "fraud"
+    version: str = "1"
+
+
+decode = msgspec.json.Decoder(Transaction).decode
+encode = msgspec.json.Encoder().encode
