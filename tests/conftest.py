@@ -124,3 +124,7 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+# Programs that the scenarios start with an environment of their own; there is nothing to collect in them.
+collect_ignore = ["faults/pipeline.py", "faults/stock.py", "faults/reference.py"]
