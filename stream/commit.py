@@ -462,19 +462,23 @@ class Committer:
         self._forget()
         self._renew()
 
-    def _ask_committed(self) -> dict[Place, int]:
+    def _ask_committed(self) -> dict[Place, int] | None:
         while not self._gives_up():
             try:
-                return self._poller.committed_at_broker(REQUEST_SECONDS_MAX)
+                return self._poller.committed_at_broker(REQUEST_SECONDS_MAX, self._gives_up)
             except KafkaException as error:
                 log.warning("where the group is, the broker does not say yet: %s", clients.kafka_error(error).str())
                 time.sleep(0.2)
-        return {}
+        return None
 
     def _renew(self) -> None:
         if self._new_producer():
-            self._poller.rewind(self._ask_committed())
-        elif self._loop is not None and not self._closing:
+            committed = self._ask_committed()
+            if committed is not None:
+                self._poller.rewind(committed)
+                return
+            self._drop_producer()
+        if self._loop is not None and not self._closing:
             # Partitions went while the broker gave no answer, and the poll thread waits for the lock.
             self._loop.call_soon_threadsafe(self._renew_soon)
 

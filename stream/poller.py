@@ -274,15 +274,26 @@ class Poller(threading.Thread):
         else:
             answer.set_result(None)
 
-    def committed_at_broker(self, timeout: float) -> dict[Place, int]:
-        """Ask the broker where the group is, in the partitions that this worker has."""
+    def committed_at_broker(self, timeout: float, given_up: Callable[[], bool]) -> dict[Place, int] | None:
+        """Ask the broker where the group is, in the partitions that this worker has; None if that was given up.
+
+        The poll thread asks: like a commit, the question never returns on another thread while this one polls.
+        """
+        answer = self.call(lambda: self._ask_committed(timeout))
+        while not given_up():
+            try:
+                return answer.result(timeout=0.1)
+            except TimeoutError:
+                continue
+        answer.cancel()
+        return None
+
+    def _ask_committed(self, timeout: float) -> dict[Place, int]:
         asked = [TopicPartition(*place) for place in self.partitions]
         if not asked:
             return {}
         answers = self._consumer.committed(asked, timeout=timeout)
-        for one in answers:
-            if one.error is not None:
-                raise KafkaException(one.error)
+        _raise_first(None, answers)
         return {(one.topic, one.partition): one.offset for one in answers if one.offset >= 0}
 
     def watermarks(self, place: Place) -> tuple[int, int] | None:

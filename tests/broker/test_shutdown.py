@@ -58,7 +58,7 @@ def test_f14_a_drain_that_takes_longer_than_allowed_ends_with_1_and_loses_nothin
     _start_again_and_judge(stage, generator)
 
 
-def _start_again_and_judge(stage: Stage, generator, live) -> None:
+def _start_again_and_judge(stage: Stage, generator) -> None:
     stage.worker(env={"FAULTS_SLOW_SECONDS": "0"}).start()
     ledger = generator.send(500)
     stage.wait_for(ledger.outputs)
