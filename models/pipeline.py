@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,6 +64,7 @@ class Pipeline:
             raise BadPipeline(problems)
         self.version = static.version
         self.wire = events.wire
+        self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._prediction = prediction_type(events, name, static.version)
 
     def __repr__(self) -> str:
@@ -91,10 +93,8 @@ class Pipeline:
             return self.static.score(made)
 
     def _predictions(self, events: Sequence[Any], scores: Floats) -> list[msgspec.Struct]:
-        wire, values = self.wire, scores.tolist()
-        names = dict.fromkeys((wire.id, wire.time, wire.key))
-        identity = [[getattr(event, name) for event in events] for name in names]
-        return list(map(self._prediction, *identity, values, values))
+        values = scores.tolist()
+        return list(map(self._prediction, *[map(field, events) for field in self._identity], values, values))
 
     def _one_by_one(self, events: Sequence[Event]) -> Effects:
         """Score each event alone, so that the one that fails takes no other with it.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -11,6 +11,7 @@ from headrace.schemas.event import Event
 
 encode = msgspec.json.Encoder().encode
 
+OPENING, CLOSING = b"{}"
 _MISSING = re.compile(r"missing required field `([^`]+)`(?: - at `(.+)`)?$")
 
 
@@ -36,17 +37,17 @@ class EventCodec:
     """
 
     def __init__(self, events: type[Event], *, bytes_max: int = 1_048_576) -> None:
-        self._decode = msgspec.json.Decoder(events).decode
+        decoder = msgspec.json.Decoder(events)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._bytes_max = bytes_max
 
     def decode(self, values: Sequence[bytes | None]) -> tuple[list[Any], list[Rejection]]:
         """Return the events in order, and a rejection for each value that is none."""
-        decode, bytes_max = self._decode, self._bytes_max
         try:
             # One pass for the batch that is all well, which is nearly every batch. The size comes first:
             # a huge value must not be parsed to find out that it is huge.
-            if max(map(len, values), default=0) <= bytes_max:  # type: ignore[arg-type]
-                return [decode(value) for value in values], []  # type: ignore[arg-type]
+            if max(map(len, values), default=0) <= self._bytes_max:  # type: ignore[arg-type]
+                return self._decode_all(cast("Sequence[bytes]", values)), []
         except Exception:  # noqa: BLE001, S110 - some record's; below it is pinned to that one
             pass
         events: list[Any] = []
@@ -58,6 +59,20 @@ class EventCodec:
             else:
                 events.append(decoded)
         return events, rejections
+
+    def _decode_all(self, values: Sequence[bytes]) -> list[Any]:
+        """Decode values of which each is well, or raise.
+
+        All at once costs a third less than one by one, and is safe where every value begins with ``{`` and
+        ends with ``}``. A value that left something open would need a comma or a bracket next, not the line
+        break and the ``{`` that follow it; in a string, the line break itself is an error. So each value holds
+        whole objects, and with as many objects as values each holds one.
+        """
+        if all([value[0] == OPENING and value[-1] == CLOSING for value in values]):  # noqa: C419 - a list is faster
+            events = self._decode_lines(b"\n".join(values))
+            if len(events) == len(values):
+                return events
+        return list(map(self._decode, values))
 
     def _decode_one(self, index: int, value: bytes | None) -> Any:
         if not value:

@@ -66,13 +66,13 @@ OPTIONS: dict[str, Option] = {
         why="the broker's own bounds",
     ),
     # How much at a time.
-    # Few enough that a batch and what is made of it stay in the processor's caches: at 2,000 and 8,000 an event
-    # costs a third more.
+    # Few enough that a batch and what is made of it stay in the processor's caches, and that numpy keeps the
+    # interpreter's lock, which it lets go of above 500: at 2,000 an event costs a third more.
     "batch_count_max": Option(
         500, "events in one step", 1, 100_000, why="above this one step holds up everything else for too long"
     ),
     "buffer_count_max": Option(
-        1_000,
+        8_000,
         "events that are fetched and not yet in a step",
         1,
         1_000_000,
@@ -96,7 +96,7 @@ OPTIONS: dict[str, Option] = {
         why="parsing cost grows with the value",
     ),
     "linger_ms": Option(
-        5, "how long an output may wait for company under load", 0, 1_000, why="an idle worker sends at once"
+        10, "how long an output may wait for company under load", 0, 1_000, why="an idle worker sends at once"
     ),
     # Where it goes.
     "topic_predictions": Option("predictions", "where scores go"),

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from operator import attrgetter
 from typing import Any, Protocol, cast
 
 from confluent_kafka import Message
@@ -31,7 +33,7 @@ class Scorer:
         self._config = config
         self._codec = EventCodec(pipeline.events, bytes_max=config.event_bytes_max)
         self._bytes_max = bytes_max
-        self._key = pipeline.wire.key
+        self._key = attrgetter(pipeline.wire.key)
         self.scored = 0
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
@@ -58,36 +60,31 @@ class Scorer:
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts]
         self.scored += len(values) - len(large)
         self.rejected += len(rejections)
-        return Outputs(outputs.topic, outputs.records, outputs.others + others, outputs.size + _size(others))
+        return outputs._replace(others=others, size=outputs.size + _size(others))
 
     def _publish(
         self, kept: list[Message], predictions: list[Any], values: list[bytes]
     ) -> tuple[Outputs, list[Rejection]]:
-        """Put predictions into records, except those that are too large for their topic."""
-        topic, key = self._config.topic_predictions, self._key
-        keys = [str(getattr(prediction, key)) for prediction in predictions]
+        """Put predictions into columns, except those that are too large for their topic."""
+        topic = self._config.topic_predictions
+        keys = list(map(str, map(self._key, predictions)))
         headers = _headers(kept)
         bytes_max = self._bytes_max[topic]
+        if any(headers):
+            headers = [without_reply_headers(given) if given else None for given in headers]
         # A character has four bytes at the most, so this is on the safe side without looking at each.
-        largest = max(map(len, values), default=0) + 4 * max(map(len, keys), default=0)
-        if any(headers) or largest > bytes_max:
-            return self._publish_each(topic, keys, values, headers)
-        records = [{"value": value, "key": name} for value, name in zip(values, keys, strict=True)]
-        return Outputs(topic, records, [], sum(map(len, values))), []
-
-    def _publish_each(
-        self, topic: str, keys: list[str], values: list[bytes], headers: list[list[Header] | None]
-    ) -> tuple[Outputs, list[Rejection]]:
-        # librdkafka's batch call takes no headers; all of a batch goes one way, so that order is kept.
-        outputs, large = [], []
-        for at, (key, value, given) in enumerate(zip(keys, values, headers, strict=True)):
-            output = Output(topic, key, value, without_reply_headers(given) if given else None)
-            if (size := output.size) > self._bytes_max[topic]:
-                text = f"the prediction has {size} bytes with its key and headers; topic {topic} takes "
-                large.append(Rejection(at, Reason.OUTPUT_TOO_LARGE, f"{text}{self._bytes_max[topic]}"))
-            else:
-                outputs.append(output)
-        return Outputs(topic, [], outputs, _size(outputs)), large
+        elif max(map(len, values), default=0) + 4 * max(map(len, keys), default=0) <= bytes_max:
+            return Outputs(topic, keys, values, None, [], sum(map(len, values))), []
+        large = []
+        sizes = [Output(topic, *parts).size for parts in zip(keys, values, headers, strict=True)]
+        for at, size in enumerate(sizes):
+            if size > bytes_max:
+                text = f"the prediction has {size} bytes with its key and headers; topic {topic} takes {bytes_max}"
+                large.append(Rejection(at, Reason.OUTPUT_TOO_LARGE, text))
+        if large:
+            out = {one.at for one in large}
+            keys, values, headers, sizes = (_without(column, out) for column in (keys, values, headers, sizes))
+        return Outputs(topic, keys, values, headers if any(headers) else None, [], sum(sizes)), large
 
     def _dead_letter(self, message: Message, rejection: Rejection) -> Output:
         topic, number, offset = message.topic(), message.partition(), message.offset()
@@ -146,6 +143,20 @@ def _size(outputs: list[Output]) -> int:
     return sum(output.size for output in outputs)
 
 
+def _parts(batch: RecordBatch, count_max: Callable[[], int]) -> Iterator[tuple[list[Message], Batch]]:
+    """Cut what Faust hands over at once into steps: few messages cost Faust little, small steps stay in the caches."""
+    messages, after = batch.messages, batch.after
+    while True:
+        step = messages[: count_max()]
+        del messages[: len(step)]
+        last = step[-1].offset() if messages else None
+        next_offset = batch.next_offset if last is None else last + 1
+        yield step, Batch(batch.place, after, next_offset, batch.epoch)
+        if not messages:
+            return
+        after = next_offset
+
+
 class Events(Protocol):
     """The part of ``faust.Stream`` that the agent uses."""
 
@@ -162,7 +173,7 @@ async def score_events(
 ) -> None:
     """Score batches until the stream ends: step, carry out, commit when it is time.
 
-    While a commit is under way the next batch is already stepped; it is carried out after the commit.
+    While a commit is under way the steps of the next batch go on; they are carried out after the commit.
     An exception never leaves this loop: Faust would acknowledge the batch and start the agent anew, and
     the batch would be lost. It ends the worker instead, with nothing of the batch committed.
     """
@@ -170,16 +181,22 @@ async def score_events(
     try:
         async for batch in stream:
             scorer.busy = True
-            began = time.monotonic()
-            if slow:
-                outputs = await asyncio.to_thread(scorer.step, batch.messages)
-            else:
-                outputs = scorer.step(batch.messages)
-            slow = time.monotonic() - began > SLOW_STEP_SECONDS
-            await committer.carry_out(Batch(batch.place, batch.after, batch.next_offset, batch.epoch), outputs)
+            ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
+            kept = True
+            for messages, part in _parts(batch, lambda: committer.step_count_max):
+                began = time.monotonic()
+                ahead.append((part, await asyncio.to_thread(scorer.step, messages) if slow else scorer.step(messages)))
+                slow = time.monotonic() - began > SLOW_STEP_SECONDS
+                await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
+                while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
+                    kept = await committer.carry_out(*ahead.popleft())
+                if not kept:
+                    break
+                if slow:
+                    committer.commit_soon()
             scorer.busy = False
             nothing_waits = drained()
-            if slow or committer.due(drained=nothing_waits):
+            if committer.due(drained=nothing_waits):
                 committer.commit_soon()
             elif nothing_waits:
                 committer.hurry()

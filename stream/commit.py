@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -23,7 +24,7 @@ log = logging.getLogger("headrace.commit")
 REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
 REQUEST_SECONDS_MAX = 5.0
 TELL_SECONDS = 10.0
-HURRY_SECONDS_MAX = 0.05
+FLUSH_SECONDS_MIN, HURRY_SECONDS_MAX = 0.001, 0.05
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, COLLISION_SECONDS = 0.0005, 0.008, 0.018
 SHRINK, GROW = 8, 1.02
 
@@ -45,10 +46,12 @@ class Output(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What one batch gives: many records alike for one topic, and few that are each their own."""
+    """What one batch gives: many records for one topic, as columns, and few that are each their own."""
 
     topic: str
-    records: list[dict[str, Any]]  # value and key, as librdkafka's batch call takes them
+    keys: list[str]
+    values: list[bytes]
+    headers: list[list[Header] | None] | None  # None where no record has any, which is nearly always
     others: list[Output]
     size: int
 
@@ -119,11 +122,12 @@ class Committer:
         self._giving_up = threading.Event()
         self._ended = False
         self._closing = False
-        self._hurrying = False
+        self._hurrying = False  # a flush is under way
+        self._waits = False  # something came too late for it
         self._idle = False  # the last commit came because nothing else was there to do
         self._pause = PAUSE_SECONDS_MIN
         self._replaced: deque[float] = deque(maxlen=REPLACED_MAX)  # when
-        self.share = 1.0  # of a full batch that is taken at a time; shrinks when transactions time out
+        self._share = 1.0  # of a full step that is done at a time; shrinks when transactions time out
         self.commits = 0
         self.aborts = 0
 
@@ -137,7 +141,7 @@ class Committer:
     async def carry_out(self, batch: Batch, outputs: Outputs) -> bool:
         """Produce the outputs and note the offset; False if the batch is of an older epoch and dropped."""
         assert self._loop is not None
-        sent = others = 0
+        sent = 0
         while True:
             while self._holding is not None:
                 await asyncio.wait([self._holding])
@@ -156,12 +160,12 @@ class Committer:
                     self._run(self._start_over)
                     return False
                 self._begin()
-                sent, others = self._produce(outputs, sent, others)
+                sent = self._produce(outputs, sent)
             except KafkaException as error:
                 self._run(self._recover_guarded, clients.kafka_error(error))
                 return False
             else:
-                if sent == len(outputs.records) and others == len(outputs.others):
+                if sent == len(outputs.values) + len(outputs.others):
                     failpoint.reached("after_produce")
                     self._pending[batch.place] = batch.next_offset
                     self._bytes += outputs.size
@@ -172,6 +176,16 @@ class Committer:
             # The queue of the producer is full: the rest follows when there is room. Fetching stops by
             # itself, because no further batch is taken before this one is done.
             await asyncio.sleep(0.01)
+
+    @property
+    def step_count_max(self) -> int:
+        """How many events to score before the next commit may come."""
+        return max(1, int(self._config.batch_count_max * self._share))
+
+    @property
+    def holding(self) -> bool:
+        """Say whether a commit is under way and nothing can be carried out before it has got on."""
+        return self._holding is not None
 
     def due(self, *, drained: bool) -> bool:
         """Say whether it is time to commit: at once when idle, at the latest after the interval."""
@@ -195,17 +209,23 @@ class Committer:
     def hurry(self) -> None:
         """Send what waits for company: the input is drained, and none is coming.
 
-        With transactions the commit does that, and it is due. Without, a flush does: while it lasts, outputs
-        that are produced meanwhile do not wait either.
+        With transactions the commit does that, and it is due. Without, a flush does.
         """
-        if self._config.exactly_once or self._hurrying or self._committing is not None:
+        if self._config.exactly_once or self._producer is None:
             return
-        assert self._loop is not None
-        self._hurrying = True
-        self._loop.run_in_executor(self._thread, self._flush_soon).add_done_callback(self._hurried)
+        self._waits = self._hurrying
+        if self._hurrying:
+            # While one flush lasts the client lets nothing linger, but looks at new records only when woken.
+            self._producer.flush(0)
+        else:
+            assert self._loop is not None
+            self._hurrying = True
+            self._loop.run_in_executor(self._flusher, self._flush_soon).add_done_callback(self._hurried)
 
     def _hurried(self, _future: "asyncio.Future[None]") -> None:
         self._hurrying = False
+        if self._waits:
+            self.hurry()
 
     async def settle(self) -> None:
         """Commit what was carried out, and return when that is done."""
@@ -265,26 +285,29 @@ class Committer:
         self._timer = None
         self.commit_soon()
 
-    def _produce(self, outputs: Outputs, sent: int, others: int) -> tuple[int, int]:
-        """Queue records from where the last call stopped; return how far it got."""
-        producer = self._producer
-        assert producer is not None
-        if sent < len(outputs.records):
-            rest = outputs.records[sent:] if sent else outputs.records
-            sent += producer.produce_batch(outputs.topic, rest)
-            if sent < len(outputs.records):
-                _raise_unless_full(rest)
-        if sent == len(outputs.records):
-            for output in outputs.others[others:]:
-                try:
-                    producer.produce(output.topic, output.value, output.key, headers=cast("Any", output.headers))
-                except BufferError:
-                    break
-                others += 1
-        producer.poll(0)
-        return sent, others
+    def _produce(self, outputs: Outputs, sent: int) -> int:
+        """Queue what follows the first ``sent`` records; return how many are queued now."""
+        assert self._producer is not None
+        produce, topic, many = self._producer.produce, outputs.topic, len(outputs.values)
+        try:
+            if outputs.headers is None:
+                for key, value in islice(zip(outputs.keys, outputs.values, strict=True), sent, None):
+                    produce(topic, value, key)
+                    sent += 1
+            else:
+                columns = zip(outputs.keys, outputs.values, outputs.headers, strict=True)
+                for key, value, headers in islice(columns, sent, None):
+                    produce(topic, value, key, headers=cast("Any", headers))
+                    sent += 1
+            for output in outputs.others[sent - many :]:
+                produce(output.topic, output.value, output.key, headers=cast("Any", output.headers))
+                sent += 1
+        except BufferError:
+            pass  # the queue is full; the rest follows when there is room
+        self._producer.poll(0)
+        return sent
 
-    # On the commit thread.
+    # On the threads for commits and flushes.
 
     def _flush_soon(self) -> None:
         producer = self._producer
@@ -372,7 +395,10 @@ class Committer:
         producer = self._producer
         assert producer is not None
         began = told = time.monotonic()
-        while left := producer.flush(1.0):
+        seconds = FLUSH_SECONDS_MIN
+        while left := producer.flush(seconds):
+            # Another thread may have heard of the last delivery, and then this call would not notice for 10 ms.
+            seconds = min(1.0, 1.2 * seconds)
             self._raise_refused()
             now = time.monotonic()
             if self._gives_up() or now - began > patience:
@@ -395,7 +421,7 @@ class Committer:
 
     def _done(self, offsets: dict[Place, int]) -> None:
         self._poller.committed(offsets)
-        self.share = min(1.0, self.share * GROW)
+        self._share = min(1.0, self._share * GROW)
         self.commits += 1
 
     def _forget(self) -> None:
@@ -434,7 +460,7 @@ class Committer:
             self._poller.rewind()
             return
         if reason.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._TIMED_OUT):  # noqa: SLF001
-            self.share = max(self.share / SHRINK, 1 / self._config.batch_count_max)
+            self._share = max(self._share / SHRINK, 1 / self._config.batch_count_max)
         self._replace_producer()
 
     def _abort(self) -> bool:
@@ -590,12 +616,3 @@ def _let_go(producer: Producer) -> None:
         producer.close()
     except (KafkaException, RuntimeError) as error:
         log.debug("closing a producer that was replaced: %s", error)
-
-
-def _raise_unless_full(records: list[dict[str, Any]]) -> None:
-    # When the queue is full, everything after the first refusal is refused too, so the rest can follow later.
-    # Any other refusal leaves a hole, and the transaction with it.
-    for record in records:
-        error = record.pop("_error", None)
-        if error is not None and error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - librdkafka's own code
-            raise KafkaException(error)

@@ -75,7 +75,7 @@ class Partition:
     def __init__(self, now: float) -> None:
         self.first: int | None = None  # the first offset seen since it was assigned
         self.committed: int | None = None  # the offset last committed by us
-        self.chunks: deque[list[Message]] = deque()
+        self.chunks: deque[tuple[list[Message], int]] = deque()  # and how many bytes each is
         self.count = 0  # records in chunks
         self.bytes = 0
         self.next: int | None = None  # the offset after the last record fetched
@@ -175,15 +175,17 @@ class Poller(threading.Thread):
             after = partition.taken if partition.taken is not None else partition.resume_at
             messages: list[Message] = []
             while partition.chunks and len(messages) < count_max:
-                chunk = partition.chunks.popleft()
+                chunk, size = partition.chunks.popleft()
                 room = count_max - len(messages)
                 if len(chunk) > room:
-                    partition.chunks.appendleft(chunk[room:])
-                    chunk = chunk[:room]
+                    chunk, rest = chunk[:room], chunk[room:]
+                    left = sum(map(len, rest))
+                    partition.chunks.appendleft((rest, left))
+                    size -= left
                 messages += chunk
+                partition.bytes -= size
             if messages:
                 partition.count -= len(messages)
-                partition.bytes -= sum(map(len, messages))
                 partition.taken = _offset(messages[-1]) + 1
                 self._room.notify()
             if not partition.chunks and partition.end is not None:
@@ -364,16 +366,15 @@ class Poller(threading.Thread):
     def _keep(self, messages: list[Message]) -> None:
         """Put records where others can take them, in their order, by partition."""
         runs: list[tuple[Place, list[Message]]] = []
-        place: Place | None = None
+        topic = number = None
         for message in messages:
             if (error := message.error()) is not None:
                 self._note(message, error)
                 continue
-            here = cast("Place", (message.topic(), message.partition()))
-            if here != place:
-                place = here
+            if message.partition() != number or message.topic() != topic:
+                topic, number = message.topic(), message.partition()
                 run: list[Message] = []
-                runs.append((place, run))
+                runs.append((cast("Place", (topic, number)), run))
             run.append(message)
         with self.lock:
             for place, run in runs:
@@ -387,9 +388,10 @@ class Poller(threading.Thread):
                     continue  # it is fetched again
                 if partition.next is None or partition.next == partition.done:
                     partition.moved_at = time.monotonic()  # it was idle until now, not stuck
-                partition.chunks.append(run)
+                size = sum(map(len, run))
+                partition.chunks.append((run, size))
                 partition.count += len(run)
-                partition.bytes += sum(map(len, run))
+                partition.bytes += size
                 partition.next = _offset(run[-1]) + 1
                 partition.end = None
 
@@ -400,7 +402,8 @@ class Poller(threading.Thread):
                 assert topic is not None
                 assert number is not None
                 if (partition := self.partitions.get((topic, number))) and not self._rewind:
-                    partition.end = offset
+                    # After records it says nothing new, unless the markers of transactions lie in between.
+                    partition.end = offset if offset != partition.next else None
         elif error.fatal() or error.code() in clients.FATAL_IN_READING:
             raise clients.named(error, "reading")
         else:

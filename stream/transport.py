@@ -31,6 +31,7 @@ from headrace.stream.poller import Moved, Place, Poller, Taken
 
 log = logging.getLogger("headrace.transport")
 
+STEPS_AT_A_TIME = 8  # how many steps' records go through Faust as one message, whose cost is per message
 OUTSTANDING_MAX = 2  # batches between here and the agent: one in its hands, one waiting
 WAIT_EMPTY_SECONDS_MAX = 5.0
 REQUEST_SECONDS_MAX = 10.0
@@ -288,10 +289,7 @@ class Consumer(FaustConsumer):
         self._arrived.set()
 
     async def _deliver_batch(self, tp: TP, generation: int) -> bool:
-        share = self.commits.share if self.commits is not None else 1.0
-        taken = self.poller.take(
-            (tp.topic, tp.partition), max(1, int(self.settings.batch_count_max * share)), generation
-        )
+        taken = self.poller.take((tp.topic, tp.partition), STEPS_AT_A_TIME * self.settings.batch_count_max, generation)
         if taken is None:
             return False
         batch = RecordBatch((tp.topic, tp.partition), taken)

@@ -12,43 +12,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from core.records import config_of
 
-from headrace.stream.commit import Batch, Committer, Output, Outputs, _raise_unless_full
+from headrace.stream.commit import Batch, Committer, Output, Outputs
 
-FULL = KafkaError._QUEUE_FULL
 LARGE = KafkaError.MSG_SIZE_TOO_LARGE
-
-
-def _records(*codes: int | None) -> list[dict[str, Any]]:
-    return [
-        {"value": b"%d" % at, **({} if code is None else {"_error": KafkaError(code)})} for at, code in enumerate(codes)
-    ]
-
-
-@pytest.mark.parametrize(
-    "codes", [(FULL,), (None, FULL, FULL), (None, None, FULL)], ids=["nothing", "the first", "all but the last"]
-)
-def test_a_queue_that_is_full_is_no_error_and_leaves_records_that_can_be_sent_again(codes: tuple) -> None:
-    records = _records(*codes)
-    _raise_unless_full(records)
-    assert records == _records(*[None] * len(codes))
-
-
-@pytest.mark.parametrize(
-    "codes",
-    [
-        (LARGE,),
-        (LARGE, None, None),
-        (None, LARGE, None),
-        (None, None, LARGE),
-        (None, LARGE, FULL, FULL),
-        (LARGE, None, None, FULL),
-    ],
-    ids=["alone", "the first", "in the middle", "the last", "before the queue was full", "long before that"],
-)
-def test_any_other_refusal_is_raised_wherever_in_the_batch_it_is(codes: tuple) -> None:
-    with pytest.raises(KafkaException) as told:
-        _raise_unless_full(_records(*codes))
-    assert told.value.args[0].code() == LARGE
 
 
 def _client(**properties: Any) -> confluent_kafka.Producer:
@@ -56,23 +22,16 @@ def _client(**properties: Any) -> confluent_kafka.Producer:
     return confluent_kafka.Producer({"bootstrap.servers": "127.0.0.1:9", "log_level": 0, **properties})
 
 
-def test_the_client_marks_each_record_that_it_refuses_and_counts_the_others() -> None:
-    # What the committer leans on: a count that is short does not say where the hole is.
-    client = _client(**{"message.max.bytes": 1_000})
-    records = [{"value": b"a"}, {"value": b"x" * 2_000}, {"value": b"b"}]
-    assert client.produce_batch("t", records) == 2
-    assert ["_error" in record for record in records] == [False, True, False]
-    with pytest.raises(KafkaException):
-        _raise_unless_full(records)
-    client.purge()
-
-
-def test_the_client_refuses_everything_after_the_first_record_for_which_it_has_no_room() -> None:
-    client = _client(**{"queue.buffering.max.messages": 3})
-    records: list[dict[str, Any]] = [{"value": b"a"} for _ in range(5)]
-    assert client.produce_batch("t", records) == 3
-    assert ["_error" in record for record in records] == [False, False, False, True, True]
-    _raise_unless_full(records)
+def test_the_client_tells_a_record_that_it_refuses_from_one_that_it_has_no_room_for() -> None:
+    # What the committer leans on: the second can be sent again a moment later, the first never.
+    client = _client(**{"message.max.bytes": 1_000, "queue.buffering.max.messages": 2})
+    client.produce("t", b"a")
+    with pytest.raises(KafkaException) as told:
+        client.produce("t", b"x" * 2_000)
+    assert told.value.args[0].code() == LARGE
+    client.produce("t", b"b")
+    with pytest.raises(BufferError):
+        client.produce("t", b"c")
     client.purge()
 
 
@@ -84,21 +43,11 @@ class FakeProducer:
         self.refused = refused
         self.taken: list[bytes] = []
 
-    def produce_batch(self, topic: str, records: list[dict[str, Any]]) -> int:
-        before = len(self.taken)
-        full = False
-        for record in records:
-            full = full or self.left == 0
-            if full or record["value"] in self.refused:
-                record["_error"] = KafkaError(FULL if full else LARGE)
-            else:
-                self.left -= 1
-                self.taken.append(record["value"])
-        return len(self.taken) - before
-
-    def produce(self, topic: str, value: bytes, key: bytes, headers: Any) -> None:
+    def produce(self, topic: str, value: bytes, key: Any, headers: Any = None) -> None:
         if self.left == 0:
             raise BufferError
+        if value in self.refused:
+            raise KafkaException(KafkaError(LARGE))
         self.left -= 1
         self.taken.append(value)
 
@@ -162,10 +111,10 @@ def _carry_out(
     return asyncio.run(carry_out())
 
 
-def _outputs(count: int, others: int = 0) -> Outputs:
+def _outputs(count: int, others: int = 0, headers: Any = None) -> Outputs:
     values = [b"%d" % number for number in range(count)]
     letters = [Output("d", None, b"other %d" % number) for number in range(others)]
-    return Outputs("p", [{"value": value} for value in values], letters, 10)
+    return Outputs("p", ["key"] * count, values, headers and [headers] * count, letters, 10)
 
 
 @pytest.mark.parametrize("refused", [b"0", b"2", b"4"])
@@ -191,10 +140,13 @@ def test_a_batch_before_which_records_are_missing_is_not_carried_out(poller: Fak
     assert (producer.taken, poller.noted) == ([], ["rewind"])
 
 
+@pytest.mark.parametrize("headers", [None, [("tenant", b"a")]], ids=["no headers", "headers"])
 @pytest.mark.parametrize("room", [1, 2, 3, 100])
-def test_what_finds_no_room_follows_in_its_order_and_once(room: int, poller: FakePoller, failed: list) -> None:
+def test_what_finds_no_room_follows_in_its_order_and_once(
+    room: int, headers: Any, poller: FakePoller, failed: list
+) -> None:
     producer = FakeProducer(room=room)
-    assert _carry_out(producer, poller, failed, _outputs(7, others=4)) == (True, {PLACE: 7})
+    assert _carry_out(producer, poller, failed, _outputs(7, others=4, headers=headers)) == (True, {PLACE: 7})
     assert producer.taken == [b"%d" % number for number in range(7)] + [b"other %d" % number for number in range(4)]
     assert poller.noted == ["processed 7"]
 

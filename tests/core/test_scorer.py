@@ -27,11 +27,10 @@ def _scorer(pipeline: Pipeline = fraud, *, bytes_max: int = 100_000, **options: 
 
 
 def _published(outputs: Outputs) -> list[tuple[str, Any, dict, Headers | None]]:
-    """Every prediction, however it was put: as a record of the batch call or on its own."""
-    many = [(outputs.topic, record["key"], record["value"], None) for record in outputs.records]
-    each = [tuple(output) for output in outputs.others if output.topic == outputs.topic]
-    assert not (many and each), "two ways in one batch lose the order"
-    return [(topic, key, msgspec.json.decode(value), headers) for topic, key, value, headers in many + each]
+    """Every prediction, with the topic, key and headers that it goes out with."""
+    headers = outputs.headers or [None] * len(outputs.values)
+    columns = zip(outputs.keys, outputs.values, headers, strict=True)
+    return [(outputs.topic, key, msgspec.json.decode(value), given) for key, value, given in columns]
 
 
 def _letters(outputs: Outputs) -> list[Output]:
@@ -72,17 +71,15 @@ def test_topics_are_those_of_the_options() -> None:
 
 def test_a_batch_of_no_records_publishes_nothing() -> None:
     # What it carries is an offset: the marker of a transaction at the end of the partition.
-    assert _scorer().step([]) == Outputs(PREDICTIONS, [], [], 0)
+    assert _scorer().step([]) == Outputs(PREDICTIONS, [], [], None, [], 0)
 
 
 def test_the_size_is_that_of_the_values_and_of_all_that_goes_with_single_outputs() -> None:
     outputs = _scorer().step([Record(transaction()), Record(b"bad")])
     (letter,) = outputs.others
-    assert outputs.size == len(outputs.records[0]["value"]) + _size(letter)
-    # With headers each prediction is an output of its own, and counts with its key and headers.
+    assert outputs.size == len(outputs.values[0]) + _size(letter)
+    # Where any record has headers, keys and headers count too.
     each = _scorer().step([Record(transaction(), headers=[TRACE]), Record(b"bad")])
-    assert each.records == []
-    assert each.size == sum(map(_size, each.others))
     assert each.size == outputs.size + len("card-7") + len(TRACE[0]) + len(TRACE[1])
 
 
@@ -247,7 +244,7 @@ def test_every_record_that_cannot_be_scored_has_its_code(value: bytes | None, co
 
 def test_when_everything_is_rejected_nothing_else_is_published() -> None:
     outputs = _scorer().step([Record(b"bad", offset=number) for number in range(5)])
-    assert outputs.records == []
+    assert outputs.values == []
     offsets = [_header(letter, "__connect.errors.offset") for letter in outputs.others]
     assert offsets == [b"0", b"1", b"2", b"3", b"4"]
 
@@ -288,7 +285,7 @@ def test_a_size_is_counted_in_bytes_and_with_the_key(headers: Any) -> None:
     # The card is in the value and is the key: four bytes a character, twice.
     record = Record(transaction(card="😀" * 300), headers=headers)
     made = _scorer().step([record])
-    size = _size(made.others[0]) if headers else len(made.records[0]["value"]) + len(made.records[0]["key"].encode())
+    size = _size(Output(made.topic, made.keys[0], made.values[0], headers))
     assert size > 2 * 4 * 300
     assert len(_published(_scorer(bytes_max=size).step([record]))) == 1
     outputs = _scorer(bytes_max=size - 1).step([record])

@@ -84,12 +84,12 @@ def test_what_the_worker_publishes_has_the_shape_that_is_pinned() -> None:
     # The score itself may differ in its last bit from one kind of processor to the next.
     config = config_of()
     limits = dict.fromkeys((config.topic_predictions, config.topic_alerts, config.topic_dead_letters), 1_000_000)
-    (record,) = Scorer(fraud, config, limits).step([Record(_lines("transactions.jsonl")[0])]).records
+    outputs = Scorer(fraud, config, limits).step([Record(_lines("transactions.jsonl")[0])])
     pinned = json.loads(_lines("predictions.jsonl")[0])
-    made = json.loads(record["value"])
+    made = json.loads(outputs.values[0])
     assert list(made) == list(pinned)
     assert made == {**pinned, "score": made["score"], "static": made["score"]}
-    assert record["key"] == pinned["card"]
+    assert outputs.keys == [pinned["card"]]
 
 
 def test_alerts_that_are_written_today_are_those_bytes() -> None:
