@@ -245,7 +245,8 @@ class Committer:
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
-        self._holding = self._loop.create_future()
+        if self._holding is None:  # else somebody waits for the one that is there
+            self._holding = self._loop.create_future()
         self._committing = self._loop.run_in_executor(self._thread, work, *arguments)
         self._committing.add_done_callback(self._committed)
 
@@ -261,8 +262,12 @@ class Committer:
             self._on_failed(error)
         assert self._loop is not None
         if self._config.exactly_once and self._idle:
-            self._loop.call_later(self._pause, self._release)
+            self._loop.call_later(self._pause, self._release_unless_committing)
         else:
+            self._release()
+
+    def _release_unless_committing(self) -> None:
+        if self._committing is None:
             self._release()
 
     def _cancel_timer(self) -> None:

@@ -51,7 +51,6 @@ def test_f03_three_workers_under_random_kill_9_come_back_within_the_session_time
     assert not worst or worst[0][0] <= limit, f"{worst[0][1]}, allowed {limit:.0f} s"
 
 
-@pytest.mark.long
 def test_f04_a_worker_that_wakes_up_after_its_partitions_have_moved_writes_nothing_that_counts(
     stage: Stage, form
 ) -> None:

@@ -151,6 +151,24 @@ def test_what_finds_no_room_follows_in_its_order_and_once(
     assert poller.noted == ["processed 7"]
 
 
+def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: FakePoller, failed: list) -> None:
+    async def wait_through_two() -> None:
+        config = config_of(guarantee="exactly-once", commit_interval_ms=9_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._idle = True  # a commit of an idle worker holds for a moment longer, and in it comes more work
+        committer._run(lambda: None)
+        committer._loop.call_soon(committer.start_over)
+        waiting = asyncio.ensure_future(committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), _outputs(1)))
+        try:
+            assert await asyncio.wait_for(waiting, 30) is False, "there is no producer"
+        finally:
+            await committer.close()
+
+    asyncio.run(wait_through_two())
+    assert poller.noted == ["rewind"]
+
+
 @pytest.mark.parametrize(
     ("output", "size"),
     [
