@@ -116,7 +116,7 @@ def _listen(stopping: asyncio.Event, seconds: float) -> None:
 def _named(error: BaseException) -> BaseException:
     if isinstance(error, KafkaException):
         return clients.named(clients.kafka_error(error), "the worker stopped")
-    if isinstance(error, HeadraceError) or not isinstance(error, Exception):
+    if isinstance(error, HeadraceError) or not isinstance(error, Exception | asyncio.CancelledError):
         return error
     return NotDelivered(f"the worker stopped: {type(error).__name__}: {error}")
 

@@ -6,6 +6,7 @@ its agent one Faust message for many records, because Faust's cost is per messag
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import warnings
@@ -241,6 +242,11 @@ class Consumer(FaustConsumer):
     # Fetching.
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        # Faust ends its fetcher by cancelling it, and in a rebalance would take that for a crash of the worker.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._deliver(fetcher)
+
+    async def _deliver(self, fetcher: Any) -> None:
         served: Place | None = None
         while not (self.should_stop or fetcher.should_stop):
             self._arrived.clear()
