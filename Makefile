@@ -13,7 +13,7 @@ demo: .venv/installed  ## half a minute of everything in one process tree, with 
 	$(BIN)/headrace demo --seconds 30
 
 test: check  ## check, then every test that needs the real broker (Java 17 and Maven)
-	$(BIN)/python -m pytest -m "broker and not long"
+	$(BIN)/python -m pytest -m broker
 
 check: .venv/installed-dev  ## format, lint, layers, types and every test that needs no real broker
 	$(BIN)/ruff format --check .
