@@ -193,6 +193,24 @@ def on_error(error: KafkaError) -> None:
     log.log(logging.ERROR if error.fatal() else logging.WARNING, "%s", error.str())
 
 
+class Sparing(logging.Filter):
+    """Lets one line in ten seconds through of what the client's own log says about a broker that is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = -TELL_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is worth it; the client's lines begin with what they are about."""
+        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if about != "FAIL":
+            return True
+        if record.created - self._told < TELL_SECONDS:
+            return False
+        self._told = record.created
+        return True
+
+
 def version() -> str:
     """Return the versions of the client and of the library below it."""
     return f"confluent-kafka {confluent_kafka.version()}, librdkafka {confluent_kafka.libversion()[0]}"

@@ -19,6 +19,7 @@ from headrace.stream import clients, failpoint
 from headrace.stream.poller import Place, Poller
 
 log = logging.getLogger("headrace.commit")
+log.addFilter(clients.Sparing())
 
 # A producer that is replaced more often than this is being replaced by somebody.
 REPLACED_MAX, REPLACED_SECONDS = 5, 60.0

@@ -143,7 +143,7 @@ def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: boo
         say(f"An embedded broker answers on {broker.address}; a worker starts.")
         for topic in (INPUT, config.topic_predictions, config.topic_alerts, config.topic_dead_letters):
             broker.create(topic)
-        with _worker(broker.address, config, stop) as worker:
+        with _worker(broker.address, config, stop) as (worker, told):
             reading = Reading(broker.address, config)
             producing = Producing(broker.address, rate, events)
             began = time.monotonic()
@@ -153,6 +153,10 @@ def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: boo
             _watch(producing, reading, stop, until=began + seconds if seconds else None, say=say)
             producing.stopped.set()
             producing.join()
+            if worker.poll() is not None:
+                reading.stopped.set()
+                reading.join()
+                raise HeadraceError(f"the demo's worker ended with {worker.returncode}; it said:\n{''.join(told)}")
             _drain(producing, reading)
             took = time.monotonic() - began
             reading.stopped.set()
@@ -167,8 +171,11 @@ def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: boo
 
 
 @contextmanager
-def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[subprocess.Popen[str]]:
-    """Run ``headrace run`` beside this process, and return when it is ready."""
+def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[tuple[subprocess.Popen[str], deque[str]]]:
+    """Run ``headrace run`` beside this process; give it, and what it says, when it is ready.
+
+    When it ends, ``stop`` is set: there is nobody left to watch.
+    """
     command = [sys.executable, "-m", "headrace.stream.cli", "run", PIPELINE]
     command += [
         "--broker",
@@ -192,6 +199,7 @@ def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[sub
             told.append(line)
             if "ready:" in line:
                 ready.set()
+        stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -199,9 +207,9 @@ def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[sub
         while not ready.wait(0.05):
             if worker.poll() is not None or time.monotonic() > deadline:
                 raise HeadraceError(f"the demo's worker did not get ready; it said:\n{''.join(told)}")
-            if stop.is_set():
+            if stop.is_set() and worker.poll() is None:
                 break
-        yield worker
+        yield worker, told
     finally:
         _end(worker)
 

@@ -33,6 +33,7 @@ from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients
 
 log = logging.getLogger("headrace.poller")
+log.addFilter(clients.Sparing())
 
 T = TypeVar("T")
 Place = tuple[str, int]

@@ -1,5 +1,7 @@
 """What librdkafka says against its properties, told before anything is started."""
 
+import logging
+
 import pytest
 from core.records import config_of
 
@@ -56,3 +58,15 @@ def test_what_is_ours_to_set_is_set_whatever_was_passed() -> None:
     producer = clients.producer_settings(config, transactional=True)
     writes = ("enable.idempotence", "message.max.bytes", "linger.ms", "transactional.id", "transaction.timeout.ms")
     assert "theirs" not in [producer[name] for name in writes]
+
+
+def test_a_broker_that_is_away_is_told_once_in_ten_seconds_and_everything_else_each_time() -> None:
+    def line(about: str, at: float) -> bool:
+        record = logging.LogRecord("headrace.poller", logging.ERROR, "", 0, "%s [%s] %s", (about, "name", "text"), None)
+        record.created = at
+        return sparing.filter(record)
+
+    sparing = clients.Sparing()
+    assert [line("FAIL", at) for at in (100.0, 100.1, 109.9, 110.1, 110.2)] == [True, False, False, True, False]
+    assert [line("TXNERR", at) for at in (110.3, 110.4)] == [True, True]
+    assert sparing.filter(logging.LogRecord("headrace.poller", logging.INFO, "", 0, "no arguments", None, None))
