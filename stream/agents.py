@@ -200,8 +200,6 @@ async def score_events(
                 committer.commit_soon()
             elif nothing_waits:
                 committer.hurry()
-    except asyncio.CancelledError:
-        raise
     except Exception as error:
         log.exception("a batch could not be carried out; the worker ends, and nothing of it is committed")
         await fail(error)

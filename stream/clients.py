@@ -10,11 +10,31 @@ from confluent_kafka import KafkaError, KafkaException
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, Fenced, HeadraceError, NotDelivered, TopicMissing
 
-log = logging.getLogger("headrace.kafka")
-
 BATCH_BYTES = 262_144
 TELL_SECONDS = 10.0
 _told: dict[int, float] = {}
+
+
+class Sparing(logging.Filter):
+    """Lets one line in ten seconds through of what the client's own log says about a broker that is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = -TELL_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is worth it; the client's lines begin with what they are about."""
+        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if about != "FAIL":
+            return True
+        if record.created - self._told < TELL_SECONDS:
+            return False
+        self._told = record.created
+        return True
+
+
+log = logging.getLogger("headrace.kafka")  # where every client's own lines go
+log.addFilter(Sparing())
 
 
 def common(config: Config) -> dict[str, Any]:
@@ -191,24 +211,6 @@ def on_error(error: KafkaError) -> None:
         return  # a broker that is away says so many times a second
     _told[error.code()] = now
     log.log(logging.ERROR if error.fatal() else logging.WARNING, "%s", error.str())
-
-
-class Sparing(logging.Filter):
-    """Lets one line in ten seconds through of what the client's own log says about a broker that is away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._told = -TELL_SECONDS
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether the line is worth it; the client's lines begin with what they are about."""
-        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        if about != "FAIL":
-            return True
-        if record.created - self._told < TELL_SECONDS:
-            return False
-        self._told = record.created
-        return True
 
 
 def version() -> str:

@@ -19,7 +19,6 @@ from headrace.stream import clients, failpoint
 from headrace.stream.poller import Place, Poller
 
 log = logging.getLogger("headrace.commit")
-log.addFilter(clients.Sparing())
 
 # A producer that is replaced more often than this is being replaced by somebody.
 REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
@@ -212,12 +211,13 @@ class Committer:
 
         With transactions the commit does that, and it is due. Without, a flush does.
         """
-        if self._config.exactly_once or self._producer is None:
+        producer = self._producer
+        if self._config.exactly_once or producer is None:
             return
         self._waits = self._hurrying
         if self._hurrying:
             # While one flush lasts the client lets nothing linger, but looks at new records only when woken.
-            self._producer.flush(0)
+            producer.flush(0)
         else:
             assert self._loop is not None
             self._hurrying = True
@@ -250,6 +250,13 @@ class Committer:
             self._holding = self._loop.create_future()
         self._committing = self._loop.run_in_executor(self._thread, work, *arguments)
         self._committing.add_done_callback(self._committed)
+
+    def _run_when_free(self, work: Callable[[], None]) -> None:
+        """Run it when no commit is under way, unless there is nothing to commit any more."""
+        if self._committing is not None:
+            self._committing.add_done_callback(lambda _future: self._run_when_free(work))
+        elif not self._ended and not self._closing:
+            self._run(work)
 
     def _release(self) -> None:
         if self._holding is not None:
@@ -347,10 +354,7 @@ class Committer:
 
     def start_over(self) -> None:
         """Throw away what is not committed, and have it fetched again."""
-        if self._committing is not None:
-            self._committing.add_done_callback(lambda _future: self.start_over())
-        elif not self._ended:
-            self._run(self._start_over)
+        self._run_when_free(self._start_over)
 
     def _start_over(self) -> None:
         with self._lock:
@@ -512,13 +516,7 @@ class Committer:
             self._drop_producer()
         if self._loop is not None and not self._closing:
             # Partitions went while the broker gave no answer, and the poll thread waits for the lock.
-            self._loop.call_soon_threadsafe(self._renew_soon)
-
-    def _renew_soon(self) -> None:
-        if self._committing is not None:
-            self._committing.add_done_callback(lambda _future: self._renew_soon())
-        elif not self._ended and not self._closing and self._producer is None:
-            self._run(self._renew_guarded)
+            self._loop.call_soon_threadsafe(self._run_when_free, self._renew_guarded)
 
     def _renew_guarded(self) -> None:
         with self._lock:
@@ -539,7 +537,7 @@ class Committer:
                 "on_delivery": self._on_delivery,
                 "delivery.report.only.error": True,
             },
-            logger=log,
+            logger=clients.log,
         )
         if self._config.exactly_once:
             backoff = 0.1
@@ -598,7 +596,7 @@ class Committer:
                         self._forget()
                         self._drop_producer()
                         if self._loop is not None:
-                            self._loop.call_soon_threadsafe(self._renew_soon)
+                            self._loop.call_soon_threadsafe(self._run_when_free, self._renew_guarded)
                 else:
                     self._forget()
             elif self._pending:

@@ -153,14 +153,14 @@ def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: boo
             _watch(producing, reading, stop, until=began + seconds if seconds else None, say=say)
             producing.stopped.set()
             producing.join()
-            if worker.poll() is not None:
-                reading.stopped.set()
-                reading.join()
-                raise HeadraceError(f"the demo's worker ended with {worker.returncode}; it said:\n{''.join(told)}")
-            _drain(producing, reading)
+            alive = worker.poll() is None
+            if alive:
+                _drain(producing, reading)
             took = time.monotonic() - began
             reading.stopped.set()
             reading.join()
+            if not alive:
+                raise HeadraceError(f"the demo's worker ended with {worker.returncode}; it said:\n{''.join(told)}")
             clean = _end(worker)
     summary = _summary(producing, reading, took, config, clean=clean)
     if as_json:

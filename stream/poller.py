@@ -33,7 +33,6 @@ from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients
 
 log = logging.getLogger("headrace.poller")
-log.addFilter(clients.Sparing())
 
 T = TypeVar("T")
 Place = tuple[str, int]
@@ -130,7 +129,9 @@ class Poller(threading.Thread):
         self.drained = True
         self.group_metadata: Any = None
         self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
-        self._consumer = Consumer({**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=log)
+        self._consumer = Consumer(
+            {**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=clients.log
+        )
         self._commits: deque[Future[None]] = deque()
         self._count_max = buffer_count_max
         self._fetch_count = max(1, buffer_count_max // 2)

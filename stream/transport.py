@@ -543,7 +543,7 @@ class Producer(base.Producer):
 
     def _connect(self) -> KafkaProducer:
         settings = clients.producer_settings(cast(Transport, self.transport).settings, transactional=False)
-        client = self._client = KafkaProducer({**settings, "error_cb": clients.on_error}, logger=log)
+        client = self._client = KafkaProducer({**settings, "error_cb": clients.on_error}, logger=clients.log)
         self._poll_thread = threading.Thread(target=self._hear, args=(client,), name="headrace-deliveries", daemon=True)
         self._poll_thread.start()
         return client

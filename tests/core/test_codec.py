@@ -330,3 +330,36 @@ def test_no_flipped_byte_breaks_the_codec(place: int, byte: int) -> None:
 @fixed
 def test_what_was_encoded_is_decoded_to_the_same(events: list) -> None:
     assert CODEC.decode(encode_all(events)) == (events, [])
+
+
+# Values that would make one event of two, or two of one, if a batch were read as a single text.
+CUNNING = [
+    GOODS[0],
+    GOODS[0][:-1] + b',"junk":[{}',
+    b'{"junk":{"deep":[{}',
+    GOODS[0] + GOODS[1],
+    GOODS[0] + b" " + GOODS[1],
+    GOODS[0] + b"\n" + GOODS[1],
+    b'{"junk":"}',
+    b'{"}' + GOODS[1],
+    b"{}]}",
+    b"{},{}",
+    b" ",
+    b"\n",
+    b"",
+    GOODS[0].replace(b",", b",\n"),
+    GOODS[1] + b"\n",
+    b"\n" + GOODS[1],
+    None,
+]
+
+
+@given(st.lists(st.sampled_from(CUNNING), max_size=8))
+@fixed
+def test_a_batch_is_read_as_its_values_are_one_by_one(values: list[bytes | None]) -> None:
+    one_by_one = [CODEC.decode([value]) for value in values]
+    events, rejections = CODEC.decode(values)
+    assert events == [event for events, _ in one_by_one for event in events]
+    assert [(one.at, one.reason, one.message) for one in rejections] == [
+        (at, one.reason, one.message) for at, (_, rejections) in enumerate(one_by_one) for one in rejections
+    ]

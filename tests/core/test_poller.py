@@ -263,6 +263,14 @@ def test_the_end_of_the_log_is_told_once() -> None:
     assert _take(poller, ZERO, 10) is None
 
 
+def test_the_end_of_the_log_right_after_its_records_is_nothing_that_waits() -> None:
+    poller = _ready()
+    _keep(poller, 0)
+    assert _offsets(_take(poller, ZERO, 10)) == [0]
+    _end(poller, 1)
+    assert poller.waiting() == []
+
+
 def test_new_records_take_the_place_of_an_older_end() -> None:
     poller = _ready()
     _keep(poller, 0)

@@ -12,8 +12,10 @@ from headrace import Event, Linear, Pipeline, feature, field
 from headrace.models.pipeline import Effects
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason
-from headrace.stream.agents import Scorer
+from headrace.stream.agents import Scorer, _parts
 from headrace.stream.commit import Output, Outputs
+from headrace.stream.poller import Taken
+from headrace.stream.transport import RecordBatch
 
 fixed = settings(derandomize=True, deadline=None, max_examples=100)
 PREDICTIONS, ALERTS, DEAD_LETTERS = "predictions", "alerts", "dead-letters"
@@ -497,3 +499,22 @@ def test_the_records_of_a_batch_are_left_alone() -> None:
     assert headers == [TRACE, ("Faust-Ag-ReplyTo", b"x")]
     assert records[0].value() == transaction()
     assert msgspec.json.decode(transaction()) == GOOD
+
+
+@pytest.mark.parametrize("count_max", [1, 2, 3, 5, 100])
+def test_a_batch_is_cut_into_steps_that_follow_one_another_to_its_end(count_max: int) -> None:
+    offsets = [3, 4, 7, 8, 9]  # with the markers of a transaction in between, and two at the end
+    messages: Any = [Record(transaction(), offset=offset) for offset in offsets]
+    batch = RecordBatch(("t", 0), Taken(messages, 3, 12, 5))
+    steps = list(_parts(batch, lambda: count_max))
+    assert [record.offset() for records, _ in steps for record in records] == offsets
+    assert all(len(records) <= count_max for records, _ in steps)
+    ends = [part.next_offset for _, part in steps]
+    assert [part.after for _, part in steps] == [3, *ends[:-1]]
+    assert ends[-1] == 12
+    assert {(part.place, part.epoch) for _, part in steps} == {(("t", 0), 5)}
+
+
+def test_a_batch_of_no_records_is_one_step_that_carries_its_offset() -> None:
+    ((records, part),) = _parts(RecordBatch(("t", 0), Taken([], None, 2, 0)), lambda: 10)
+    assert (records, part.after, part.next_offset) == ([], None, 2)
