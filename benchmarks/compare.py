@@ -62,7 +62,7 @@ def main():
             topics = Topics(broker.address)
             arena = contest.Arena(broker.address, broker.pid, topics, out, options.seed, options.contest_seconds_max)
             try:
-                _warm_up(arena, record, pythons, options)
+                _warm_up(arena, pythons, options)
                 if not options.latency_only:
                     _throughput(arena, record, pythons, options)
                 if not options.throughput_only:
@@ -134,14 +134,15 @@ def _install(record):
     return pythons
 
 
-def _warm_up(arena, record, pythons, options):
+def _warm_up(arena, pythons, options):
     """Run one contestant of each guarantee without measuring.
 
     A broker that has just started compiles its own code for a minute, and whoever came first would pay for it.
     """
-    first = {
-        contestants.BY_NAME[name].guarantee: name for name in reversed(list(record["contestants"])) if name in pythons
-    }
+    first = {}
+    for name in pythons:
+        if not contestants.BY_NAME[name].slow:
+            first.setdefault(contestants.BY_NAME[name].guarantee, name)
     sent = events.make(WARM_UP_COUNT, options.seed + 2)
     arena.topics.create(contestants.INPUT)
     arena.topics.fill(contestants.INPUT, sent)

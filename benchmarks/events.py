@@ -5,25 +5,14 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from peers.typed import Transaction
+
 CARDS = 10_000
 MERCHANTS = 1_000
 STARTED_AT = 1_700_000_000.0
 STEP_SECONDS = 0.5  # of event time from one event to the next, so that a run sees nights too
 EARTH_RADIUS_KM = 6371.0088
 HOME = (48.8566, 2.3522)
-
-
-class Transaction(msgspec.Struct, gc=False):
-    """One event on the wire, about 150 bytes."""
-
-    id: str
-    at: float
-    card: str
-    merchant: str
-    amount: float
-    lat: float
-    lon: float
-    country: str
 
 
 @dataclass(frozen=True)

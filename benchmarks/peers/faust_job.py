@@ -8,7 +8,7 @@ import mode.loop
 mode.loop.use("uvloop")  # before Faust, which makes its loop at import
 
 import faust  # noqa: E402
-from scoring import arguments, score  # noqa: E402
+from scoring import arguments, predict  # noqa: E402
 
 options = arguments(__doc__)
 app = faust.App(
@@ -33,22 +33,9 @@ predictions = app.topic(options.out_topic)
 
 
 @app.agent(transactions)
-async def predict(stream):
+async def answer(stream):
     async for key, event in stream.items():
-        value = score(event["at"], event["amount"], event["lat"], event["lon"], event["country"])
-        await predictions.send(
-            key=key,
-            value={
-                "id": event["id"],
-                "at": event["at"],
-                "card": event["card"],
-                "score": value,
-                "static": value,
-                "online": None,
-                "model": "fraud",
-                "version": "1",
-            },
-        )
+        await predictions.send(key=key, value=predict(event))
 
 
 if __name__ == "__main__":

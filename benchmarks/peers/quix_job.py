@@ -3,21 +3,7 @@
 from pathlib import Path
 
 from quixstreams import Application
-from scoring import arguments, score
-
-
-def predict(event):
-    value = score(event["at"], event["amount"], event["lat"], event["lon"], event["country"])
-    return {
-        "id": event["id"],
-        "at": event["at"],
-        "card": event["card"],
-        "score": value,
-        "static": value,
-        "online": None,
-        "model": "fraud",
-        "version": "1",
-    }
+from scoring import arguments, predict
 
 
 def main():

@@ -28,6 +28,21 @@ def score(at, amount, lat, lon, country):
     return 1 / (1 + exp(-z))
 
 
+def predict(event):
+    """Return the prediction for an event that came as a dictionary, as one."""
+    value = score(event["at"], event["amount"], event["lat"], event["lon"], event["country"])
+    return {
+        "id": event["id"],
+        "at": event["at"],
+        "card": event["card"],
+        "score": value,
+        "static": value,
+        "online": None,
+        "model": "fraud",
+        "version": "1",
+    }
+
+
 def arguments(description):
     """Return the command line that every peer shares."""
     parser = argparse.ArgumentParser(description=description)
