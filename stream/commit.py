@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,15 +13,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header
-from headrace.schemas.errors import Fenced, HeadraceError, NotDelivered
+from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, failpoint
 from headrace.stream.poller import Place, Poller
+from headrace.stream.producers import REQUEST_SECONDS_MAX, Producers
 
 log = logging.getLogger("headrace.commit")
 
-# A producer that is replaced more often than this is being replaced by somebody.
-REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
-REQUEST_SECONDS_MAX = 5.0
 TELL_SECONDS = 10.0
 FLUSH_SECONDS_MIN, HURRY_SECONDS_MAX = 0.001, 0.05
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, COLLISION_SECONDS = 0.0005, 0.008, 0.018
@@ -85,8 +82,8 @@ class Committer:
     What can go wrong, and what happens then
     ----------------------------------------
     - *The broker asks for an abort* (a stale generation, a failed send): abort, rewind, go on.
-    - *A fatal error* (fenced, timed out, an abort that was not allowed): the producer is replaced.
-      ``init_transactions`` of the new one ends whatever the old one left open.
+    - *A fatal error* (fenced, timed out, an abort that was not allowed): the producer is replaced
+      (``Producers``). ``init_transactions`` of the new one ends whatever the old one left open.
     - *No answer*: the same call is repeated, which librdkafka allows. If there is none for as long as a
       transaction may last, nobody knows whether it happened: the producer is replaced, and the broker is
       asked where the group is before a single record is fetched again.
@@ -103,13 +100,10 @@ class Committer:
         self._config = config
         self._poller = poller
         self._on_failed = on_failed
-        self._settings = clients.producer_settings(
-            config, transactional=config.exactly_once, batch_bytes_max=batch_bytes_max
-        )
+        self._producers = Producers(config, poller, batch_bytes_max=batch_bytes_max, on_given_up=self._renew_later)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-commit")
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="headrace-flush")
         self._lock = threading.Lock()
-        self._producer: Producer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._committing: asyncio.Future[None] | None = None  # a commit is under way
         self._holding: asyncio.Future[None] | None = None  # and nothing may be produced until it has got on
@@ -118,15 +112,11 @@ class Committer:
         self._pending: dict[Place, int] = {}
         self._bytes = 0  # produced since the last flush
         self._began = 0.0
-        self._refused: KafkaError | None = None
-        self._giving_up = threading.Event()
         self._ended = False
-        self._closing = False
         self._hurrying = False  # a flush is under way
         self._waits = False  # something came too late for it
         self._idle = False  # the last commit came because nothing else was there to do
         self._pause = PAUSE_SECONDS_MIN
-        self._replaced: deque[float] = deque(maxlen=REPLACED_MAX)  # when
         self._share = 1.0  # of a full step that is done at a time; shrinks when transactions time out
         self.commits = 0
         self.aborts = 0
@@ -136,7 +126,7 @@ class Committer:
     async def start(self) -> None:
         """Make the producer, and end what a dead worker of the same name left open."""
         self._loop = asyncio.get_running_loop()
-        await self._loop.run_in_executor(self._thread, self._new_producer)
+        await self._loop.run_in_executor(self._thread, self._producers.make)
 
     async def carry_out(self, batch: Batch, outputs: Outputs) -> bool:
         """Produce the outputs and note the offset; False if the batch is of an older epoch and dropped."""
@@ -149,7 +139,7 @@ class Committer:
                 await asyncio.sleep(0.001)  # the poll thread aborts, because partitions go
                 continue
             try:
-                if batch.epoch != self._poller.epoch or self._producer is None or self._ended:
+                if batch.epoch != self._poller.epoch or self._producers.current is None or self._ended:
                     return False
                 if not self._poller.is_next(batch.place, batch.after):
                     # Never seen, and never to be: between this batch and the last one, records were lost in
@@ -211,7 +201,7 @@ class Committer:
 
         With transactions the commit does that, and it is due. Without, a flush does.
         """
-        producer = self._producer
+        producer = self._producers.current
         if self._config.exactly_once or producer is None:
             return
         self._waits = self._hurrying
@@ -238,7 +228,7 @@ class Committer:
     async def close(self) -> None:
         """Let go of the producer; what is not committed is aborted."""
         self._cancel_timer()
-        self._closing = True
+        self._producers.closing = True
         assert self._loop is not None
         await self._loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
@@ -255,7 +245,7 @@ class Committer:
         """Run it when no commit is under way, unless there is nothing to commit any more."""
         if self._committing is not None:
             self._committing.add_done_callback(lambda _future: self._run_when_free(work))
-        elif not self._ended and not self._closing:
+        elif not self._ended and not self._producers.closing:
             self._run(work)
 
     def _release(self) -> None:
@@ -284,14 +274,15 @@ class Committer:
             self._timer = None
 
     def _begin(self) -> None:
-        assert self._producer is not None
+        producer = self._producers.current
+        assert producer is not None
         if not self._pending and not self._open:
             self._began = time.monotonic()
             if self._timer is None and self._loop is not None:
                 # Whatever becomes of the stream, what was begun is committed in time.
                 self._timer = self._loop.call_later(self._config.commit_interval_ms / 1_000, self._on_timer)
         if self._config.exactly_once and not self._open:
-            self._producer.begin_transaction()
+            producer.begin_transaction()
             self._open = True
 
     def _on_timer(self) -> None:
@@ -300,8 +291,9 @@ class Committer:
 
     def _produce(self, outputs: Outputs, sent: int) -> int:
         """Queue what follows the first ``sent`` records; return how many are queued now."""
-        assert self._producer is not None
-        produce, topic, many = self._producer.produce, outputs.topic, len(outputs.values)
+        producer = self._producers.current
+        assert producer is not None
+        produce, topic, many = producer.produce, outputs.topic, len(outputs.values)
         try:
             if outputs.headers is None:
                 for key, value in islice(zip(outputs.keys, outputs.values, strict=True), sent, None):
@@ -317,13 +309,13 @@ class Committer:
                 sent += 1
         except BufferError:
             pass  # the queue is full; the rest follows when there is room
-        self._producer.poll(0)
+        producer.poll(0)
         return sent
 
     # On the threads for commits and flushes.
 
     def _flush_soon(self) -> None:
-        producer = self._producer
+        producer = self._producers.current
         if producer is not None:
             producer.flush(HURRY_SECONDS_MAX)
 
@@ -331,7 +323,7 @@ class Committer:
         with self._lock:
             if not self._pending:
                 return
-            self._raise_refused()
+            self._producers.raise_refused()
             try:
                 if self._config.exactly_once:
                     self._commit_transaction()
@@ -369,7 +361,7 @@ class Committer:
             self._recover(reason)
 
     def _commit_transaction(self) -> None:
-        producer = self._producer
+        producer = self._producers.current
         assert producer is not None
         if not self._open:
             self._commit_offsets(self._pending)  # only offsets moved: markers of the input's own transactions
@@ -402,32 +394,28 @@ class Committer:
 
     def _flush(self, *, patience: float = float("inf")) -> bool:
         """Wait until every output is acknowledged; False if that was given up."""
-        producer = self._producer
+        producer = self._producers.current
         assert producer is not None
         began = told = time.monotonic()
         seconds = FLUSH_SECONDS_MIN
         while left := producer.flush(seconds):
             # Another thread may have heard of the last delivery, and then this call would not notice for 10 ms.
             seconds = min(1.0, 1.2 * seconds)
-            self._raise_refused()
+            self._producers.raise_refused()
             now = time.monotonic()
-            if self._gives_up() or now - began > patience:
+            if self._producers.gives_up() or now - began > patience:
                 return False
             if now - told > TELL_SECONDS:
                 told = now
                 log.warning("%d outputs are not acknowledged yet; nothing is committed before they are", left)
-        self._raise_refused()
+        self._producers.raise_refused()
         return True
 
     def _commit_offsets(self, offsets: dict[Place, int]) -> None:
         failpoint.reached("before_commit")
-        self._poller.commit(offsets, self._gives_up)
+        self._poller.commit(offsets, self._producers.gives_up)
         failpoint.reached("after_commit")
         self._done(offsets)
-
-    def _raise_refused(self) -> None:
-        if self._refused is not None:
-            raise clients.named(self._refused, "publishing")
 
     def _done(self, offsets: dict[Place, int]) -> None:
         self._poller.committed(offsets)
@@ -447,7 +435,7 @@ class Committer:
                 call(REQUEST_SECONDS_MAX)
             except KafkaException as error:
                 reason = clients.kafka_error(error)
-                if not reason.retriable() or self._gives_up() or time.monotonic() > deadline:
+                if not reason.retriable() or self._producers.gives_up() or time.monotonic() > deadline:
                     raise
                 log.debug("%s; asking again", reason.str())
                 time.sleep(0.05)
@@ -456,7 +444,7 @@ class Committer:
 
     def _recover(self, reason: KafkaError) -> None:
         """Get from a failed commit to where nothing uncommitted is left and work can go on."""
-        self._raise_refused()
+        self._producers.raise_refused()
         if clients.is_fenced_instance(reason):
             raise clients.named(reason, "committing")
         log.warning("commit failed: %s (%s); what it held is done again", reason.str(), reason.name())
@@ -475,7 +463,7 @@ class Committer:
 
     def _abort(self) -> bool:
         """Abort the open transaction; False if the producer is of no more use."""
-        producer = self._producer
+        producer = self._producers.current
         assert producer is not None
         try:
             self._patiently(producer.abort_transaction)
@@ -486,117 +474,41 @@ class Committer:
         return True
 
     def _replace_producer(self) -> None:
-        """Make a new producer, which ends what the old one left, and go back to what is committed."""
-        now = time.monotonic()
-        if len(self._replaced) == REPLACED_MAX and now - self._replaced[0] < REPLACED_SECONDS:
-            raise Fenced(
-                f"producer {self._settings['transactional.id']!r} was fenced {REPLACED_MAX} times within a minute: "
-                "another worker runs under the same name, give each its own instance; or no transaction ends "
-                f"within transaction_timeout_ms = {self._config.transaction_timeout_ms}, raise it"
-            )
-        self._replaced.append(now)
         self._forget()
-        self._renew()
+        self._producers.replace()
 
-    def _ask_committed(self) -> dict[Place, int] | None:
-        while not self._gives_up():
-            try:
-                return self._poller.committed_at_broker(REQUEST_SECONDS_MAX, self._gives_up)
-            except KafkaException as error:
-                log.warning("where the group is, the broker does not say yet: %s", clients.kafka_error(error).str())
-                time.sleep(0.2)
-        return None
-
-    def _renew(self) -> None:
-        if self._new_producer():
-            committed = self._ask_committed()
-            if committed is not None:
-                self._poller.rewind(committed)
-                return
-            self._drop_producer()
-        if self._loop is not None and not self._closing:
-            # Partitions went while the broker gave no answer, and the poll thread waits for the lock.
+    def _renew_later(self) -> None:
+        if self._loop is not None and not self._producers.closing:
             self._loop.call_soon_threadsafe(self._run_when_free, self._renew_guarded)
 
     def _renew_guarded(self) -> None:
         with self._lock:
-            if self._producer is None:
-                self._renew()
-
-    def _gives_up(self) -> bool:
-        return self._closing or self._giving_up.is_set()
-
-    def _new_producer(self) -> bool:
-        """Make the producer; False, and there is none, if it was given up."""
-        self._drop_producer()
-        self._refused = None
-        producer = Producer(
-            {
-                **self._settings,
-                "error_cb": clients.on_error,
-                "on_delivery": self._on_delivery,
-                "delivery.report.only.error": True,
-            },
-            logger=clients.log,
-        )
-        if self._config.exactly_once:
-            backoff = 0.1
-            while True:
-                if self._gives_up():
-                    threading.Thread(target=_let_go, args=(producer,), daemon=True).start()
-                    return False
-                try:
-                    producer.init_transactions(REQUEST_SECONDS_MAX)
-                    break
-                except KafkaException as error:
-                    reason = clients.kafka_error(error)
-                    if reason.fatal() or not (reason.retriable() or reason.code() == KafkaError._TIMED_OUT):  # noqa: SLF001
-                        raise NotDelivered(
-                            f"no transactions with this broker: {reason.str()} ({reason.name()})"
-                        ) from error
-                    time.sleep(backoff)
-                    backoff = min(2 * backoff, 5.0)
-        self._producer = producer
-        return True
-
-    def _drop_producer(self) -> None:
-        old, self._producer = self._producer, None
-        if old is not None:
-            # On a thread of its own: it may wait for a broker that is away, and nobody waits for it.
-            threading.Thread(target=_let_go, args=(old,), name="headrace-closing", daemon=True).start()
-
-    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
-        if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # noqa: SLF001
-            return  # purged because its transaction was aborted
-        if self._config.exactly_once and error.code() not in clients.REFUSALS:
-            return  # the transaction knows: its commit fails, and all of it is done again
-        log.error("an output for %s was refused: %s (%s)", message.topic(), error.str(), error.name())
-        self._refused = error
+            if self._producers.current is None:
+                self._producers.renew()
 
     def _close(self) -> None:
         with self._lock:
             if self._open:
                 self._abort()
-            elif self._producer is not None:
-                self._producer.flush(REQUEST_SECONDS_MAX)
-            self._producer = None
+            elif self._producers.current is not None:
+                self._producers.current.flush(REQUEST_SECONDS_MAX)
+            self._producers.current = None
 
     # On the poll thread.
 
     def before_revoke(self) -> None:
         """Leave nothing uncommitted; the partitions go when this returns."""
-        self._giving_up.set()  # a commit that waits for the broker gives up, and its transaction with it
+        self._producers.giving_up.set()  # a commit that waits for the broker gives up, and its transaction with it
         with self._lock:
-            self._giving_up.clear()
+            self._producers.giving_up.clear()
             if self._config.exactly_once:
                 if self._open:
                     self.aborts += 1
                     if not self._abort():
                         # A new one is made on the commit thread: this one must go on polling.
                         self._forget()
-                        self._drop_producer()
-                        if self._loop is not None:
-                            self._loop.call_soon_threadsafe(self._run_when_free, self._renew_guarded)
+                        self._producers.drop()
+                        self._renew_later()
                 else:
                     self._forget()
             elif self._pending:
@@ -612,11 +524,3 @@ def _flush_timed(producer: Producer) -> float:
     began = time.perf_counter()
     producer.flush(REQUEST_SECONDS_MAX)
     return time.perf_counter() - began
-
-
-def _let_go(producer: Producer) -> None:
-    try:
-        producer.purge()
-        producer.close()
-    except (KafkaException, RuntimeError) as error:
-        log.debug("closing a producer that was replaced: %s", error)

@@ -99,7 +99,7 @@ def _carry_out(
         config = config_of(guarantee="at-least-once", commit_interval_ms=60_000)
         committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)
         committer._loop = asyncio.get_running_loop()
-        committer._producer = producer  # type: ignore[assignment]
+        committer._producers.current = producer  # type: ignore[assignment]
         done = await committer.carry_out(Batch(PLACE, after=after, next_offset=7, epoch=0), outputs)
         if committer._committing is not None:
             await asyncio.wait([committer._committing])
