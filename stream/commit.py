@@ -33,6 +33,7 @@ class Output(NamedTuple):
     key: bytes | str | None
     value: bytes | None
     headers: list[Header] | None = None
+    partition: int = -1  # the key decides, as the client takes it, where none is named
 
     @property
     def size(self) -> int:
@@ -305,7 +306,8 @@ class Committer:
                     produce(topic, value, key, headers=cast("Any", headers))
                     sent += 1
             for output in outputs.others[sent - many :]:
-                produce(output.topic, output.value, output.key, headers=cast("Any", output.headers))
+                headers = cast("Any", output.headers)
+                produce(output.topic, output.value, output.key, output.partition, headers=headers)
                 sent += 1
         except BufferError:
             pass  # the queue is full; the rest follows when there is room

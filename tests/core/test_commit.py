@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from core.records import config_of
 
+from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 
 LARGE = KafkaError.MSG_SIZE_TOO_LARGE
@@ -42,14 +43,16 @@ class FakeProducer:
         self.room = self.left = room
         self.refused = refused
         self.taken: list[bytes] = []
+        self.partitions: list[int] = []
 
-    def produce(self, topic: str, value: bytes, key: Any, headers: Any = None) -> None:
+    def produce(self, topic: str, value: bytes, key: Any, partition: int = -1, headers: Any = None) -> None:
         if self.left == 0:
             raise BufferError
         if value in self.refused:
             raise KafkaException(KafkaError(LARGE))
         self.left -= 1
         self.taken.append(value)
+        self.partitions.append(partition)
 
     def poll(self, timeout: float) -> None:
         self.left = self.room
@@ -149,6 +152,27 @@ def test_what_finds_no_room_follows_in_its_order_and_once(
     assert _carry_out(producer, poller, failed, _outputs(7, others=4, headers=headers)) == (True, {PLACE: 7})
     assert producer.taken == [b"%d" % number for number in range(7)] + [b"other %d" % number for number in range(4)]
     assert poller.noted == ["processed 7"]
+
+
+def test_an_output_goes_to_the_partition_that_it_names_and_to_its_keys_own_where_it_names_none(
+    poller: FakePoller, failed: list
+) -> None:
+    producer = FakeProducer()
+    letters = [Output("d", b"k", b"v"), Output("d", b"k", b"v", None, 0), Output("d", b"k", b"v", partition=3)]
+    outputs = Outputs("p", ["key"], [b"0"], None, letters, 10)
+    assert _carry_out(producer, poller, failed, outputs) == (True, {PLACE: 7})
+    assert producer.partitions == [-1, -1, 0, 3]
+
+
+def test_the_client_takes_the_partition_of_the_key_where_none_is_named() -> None:
+    # What the committer leans on: minus one is what the client takes no partition for.
+    landed: list[int] = []
+    with EmbeddedBroker() as broker:
+        client = _client(**{"bootstrap.servers": broker.address, "partitioner": "murmur2_random"})
+        for partition in ([], [-1], [0], [1], [2], [3]):
+            client.produce("t", b"v", b"card-7", *partition, on_delivery=lambda _, m: landed.append(m.partition()))
+            assert client.flush(30) == 0
+    assert landed == [landed[0], landed[0], 0, 1, 2, 3]
 
 
 def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: FakePoller, failed: list) -> None:
