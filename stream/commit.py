@@ -88,7 +88,7 @@ class Committer:
     - *No answer*: the same call is repeated, which librdkafka allows. If there is none for as long as a
       transaction may last, nobody knows whether it happened: the producer is replaced, and the broker is
       asked where the group is before a single record is fetched again.
-    - *An output is refused for good* (no such topic, not authorised): the worker ends with the error.
+    - *An output is refused for good* (not authorised), or its topic was deleted: the worker ends with the error.
 
     The lock is held by whoever touches the transaction: ``carry_out`` on the event loop, a commit on its
     own thread, an abort on the poll thread when partitions are revoked. Order: this lock, then the
@@ -112,6 +112,7 @@ class Committer:
         self._open = False  # a transaction was begun
         self._pending: dict[Place, int] = {}
         self._bytes = 0  # produced since the last flush
+        self._topics: set[str] = set()  # where to
         self._began = 0.0
         self._ended = False
         self._hurrying = False  # a flush is under way
@@ -295,6 +296,10 @@ class Committer:
         producer = self._producers.current
         assert producer is not None
         produce, topic, many = producer.produce, outputs.topic, len(outputs.values)
+        if many:
+            self._topics.add(topic)
+        if outputs.others:
+            self._topics.update(output.topic for output in outputs.others)
         try:
             if outputs.headers is None:
                 for key, value in islice(zip(outputs.keys, outputs.values, strict=True), sent, None):
@@ -325,7 +330,7 @@ class Committer:
         with self._lock:
             if not self._pending:
                 return
-            self._producers.raise_refused()
+            self._producers.raise_refused(self._topics)
             try:
                 if self._config.exactly_once:
                     self._commit_transaction()
@@ -375,7 +380,10 @@ class Committer:
         self._patiently(
             lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds)
         )
-        self._pace(flushing.result())
+        flush_seconds = flushing.result()
+        self._pace(flush_seconds)
+        if flush_seconds >= REQUEST_SECONDS_MAX:
+            self._producers.raise_gone(self._topics)
         failpoint.reached("before_commit")
         self._patiently(producer.commit_transaction)
         failpoint.reached("after_commit")
@@ -398,19 +406,22 @@ class Committer:
         """Wait until every output is acknowledged; False if that was given up."""
         producer = self._producers.current
         assert producer is not None
-        began = told = time.monotonic()
+        began = told = asked = time.monotonic()
         seconds = FLUSH_SECONDS_MIN
         while left := producer.flush(seconds):
             # Another thread may have heard of the last delivery, and then this call would not notice for 10 ms.
             seconds = min(1.0, 1.2 * seconds)
-            self._producers.raise_refused()
+            self._producers.raise_refused(self._topics)
             now = time.monotonic()
             if self._producers.gives_up() or now - began > patience:
                 return False
+            if now - asked > REQUEST_SECONDS_MAX:
+                self._producers.raise_gone(self._topics)
+                asked = time.monotonic()
             if now - told > TELL_SECONDS:
                 told = now
                 log.warning("%d outputs are not acknowledged yet; nothing is committed before they are", left)
-        self._producers.raise_refused()
+        self._producers.raise_refused(self._topics)
         return True
 
     def _commit_offsets(self, offsets: dict[Place, int]) -> None:
@@ -428,6 +439,7 @@ class Committer:
         self._pending = {}
         self._open = False
         self._bytes = 0
+        self._topics = set()
 
     def _patiently(self, call: Callable[[float], Any]) -> None:
         """Repeat the call while the broker gives no answer, for as long as a transaction may last."""
@@ -446,9 +458,10 @@ class Committer:
 
     def _recover(self, reason: KafkaError) -> None:
         """Get from a failed commit to where nothing uncommitted is left and work can go on."""
-        self._producers.raise_refused()
+        self._producers.raise_refused(self._topics)
         if clients.is_fenced_instance(reason):
             raise clients.named(reason, "committing")
+        self._producers.raise_gone(self._topics)
         log.warning("commit failed: %s (%s); what it held is done again", reason.str(), reason.name())
         self.aborts += 1
         if not self._config.exactly_once:
@@ -492,7 +505,7 @@ class Committer:
         with self._lock:
             if self._open:
                 self._abort()
-            elif self._producers.current is not None:
+            elif self._producers.current is not None and not self._ended:
                 self._producers.current.flush(REQUEST_SECONDS_MAX)
             self._producers.current = None
 
@@ -513,7 +526,7 @@ class Committer:
                         self._renew_later()
                 else:
                     self._forget()
-            elif self._pending:
+            elif self._pending and not self._ended:
                 try:
                     if self._flush(patience=REQUEST_SECONDS_MAX):
                         self._commit_offsets(self._pending)

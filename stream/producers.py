@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.schemas.config import Config
-from headrace.schemas.errors import Fenced, NotDelivered
+from headrace.schemas.errors import Fenced, NotDelivered, TopicMissing
 from headrace.stream import clients
 from headrace.stream.poller import Place, Poller
 
@@ -20,6 +20,8 @@ log = logging.getLogger("headrace.producers")
 REPLACED_MAX, REPLACED_SECONDS = 5, 60.0
 REQUEST_SECONDS_MAX = 5.0
 BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.1, 5.0
+# A broker that has just started may not know of every topic yet. One that is not there for this long is gone.
+GONE_SECONDS, GONE_PAUSE_SECONDS, GONE_REQUEST_SECONDS_MAX = 3.0, 0.2, 2.0
 
 
 class Producers:
@@ -51,6 +53,7 @@ class Producers:
         self.current: Producer | None = None
         self.giving_up = threading.Event()
         self.closing = False
+        self._broker = config.broker
         self._transactional = config.exactly_once
         self._transaction_timeout_ms = config.transaction_timeout_ms
         self._settings = clients.producer_settings(
@@ -139,10 +142,43 @@ class Producers:
             # On a thread of its own: it may wait for a broker that is away, and nobody waits for it.
             threading.Thread(target=_let_go, args=(old,), name="headrace-closing", daemon=True).start()
 
-    def raise_refused(self) -> None:
-        """Raise what the broker said when it refused an output for good, if it did."""
+    def raise_refused(self, topics: Iterable[str]) -> None:
+        """Raise what the broker said when it refused an output for good, if it did; ``topics`` is where they went."""
         if self._refused is not None:
+            # Of a topic that was deleted the client says now this and now that.
+            self.raise_gone(topics)
             raise clients.named(self._refused, "publishing")
+
+    def raise_gone(self, topics: Iterable[str]) -> None:
+        """Raise if one of these topics is not there any more.
+
+        The client does not say so: it keeps what it has for a topic that was deleted, for the topic may come
+        back, until its transaction or half a minute is over, and then names many reasons. So who waits too long
+        for outputs to be acknowledged, or whose commit failed, asks. A broker that gives no answer has not said
+        that anything is gone.
+        """
+        deadline = time.monotonic() + GONE_SECONDS
+        while not self.gives_up() and (gone := self._gone(topics)):
+            if time.monotonic() > deadline:
+                names = ", ".join(sorted(gone))
+                raise TopicMissing(
+                    f"publishing: there is no topic {names} on {self._broker} any more, or this worker may not see it; "
+                    "what went there since the last commit was not committed. Create the topic, or set "
+                    "create_topics=true, and start the worker again: what was not committed is scored again"
+                )
+            time.sleep(GONE_PAUSE_SECONDS)
+
+    def _gone(self, topics: Iterable[str]) -> set[str]:
+        producer, asked = self.current, set(topics)
+        if producer is None or not asked:
+            return set()
+        try:
+            # All topics, because a broker may make the one that it is asked for by name.
+            known = producer.list_topics(timeout=GONE_REQUEST_SECONDS_MAX).topics
+        except KafkaException as error:
+            log.debug("which topics there are, the broker does not say: %s", clients.kafka_error(error).str())
+            return set()
+        return asked - set(known)
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         # Inside a poll or flush, on whichever thread that is.
@@ -150,8 +186,9 @@ class Producers:
             return  # purged because its transaction was aborted
         if self._transactional and error.code() not in clients.REFUSALS:
             return  # the transaction knows: its commit fails, and all of it is done again
-        log.error("an output for %s was refused: %s (%s)", message.topic(), error.str(), error.name())
-        self._refused = error
+        if self._refused is None:  # one line, and not one for each of the outputs that follow
+            log.error("an output for %s was refused: %s (%s)", message.topic(), error.str(), error.name())
+            self._refused = error
 
 
 def _let_go(producer: Producer) -> None:

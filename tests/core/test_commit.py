@@ -5,6 +5,7 @@ Flow: a committer without a broker gets a producer that takes, refuses or is ful
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import confluent_kafka
@@ -12,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from core.records import config_of
 
+from headrace.stream import producers
 from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 
@@ -43,6 +45,7 @@ class FakeProducer:
         self.room = self.left = room
         self.refused = refused
         self.taken: list[bytes] = []
+        self.topics = {"p", "d"}
         self.partitions: list[int] = []
 
     def produce(self, topic: str, value: bytes, key: Any, partition: int = -1, headers: Any = None) -> None:
@@ -59,6 +62,9 @@ class FakeProducer:
 
     def flush(self, timeout: float = 0.0) -> int:
         return 0
+
+    def list_topics(self, timeout: float) -> Any:
+        return SimpleNamespace(topics=dict.fromkeys(self.topics))
 
 
 class FakePoller:
@@ -127,6 +133,19 @@ def test_a_batch_with_a_hole_is_not_committed_and_is_done_again(
     producer = FakeProducer(refused=(refused,))
     assert _carry_out(producer, poller, failed, _outputs(5)) == (False, {})
     assert poller.noted == ["rewind"]
+
+
+@pytest.mark.parametrize("gone", ["p", "d"])
+def test_a_batch_whose_topic_is_gone_ends_the_worker_and_is_not_done_again(
+    gone: str, poller: FakePoller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "GONE_SECONDS", 0.1)
+    producer = FakeProducer(refused=(b"other 0",))
+    producer.topics.remove(gone)
+    failed: list[BaseException] = []
+    assert _carry_out(producer, poller, failed, _outputs(5, others=1)) == (False, {})
+    assert [str(error).split(" on ")[0] for error in failed] == [f"publishing: there is no topic {gone}"]
+    assert poller.noted == []
 
 
 def test_a_batch_with_a_hole_before_the_queue_was_full_is_not_committed_either(

@@ -6,6 +6,7 @@ Flow: the client is a fake that answers ``init_transactions`` as each test says,
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ class FakeClient:
 
     made: list["FakeClient"]
     answers: list[KafkaError]
+    topics: list[set[str] | KafkaError]  # what there is, by and by; the last answer stays
 
     def __init__(self, settings: dict[str, Any], logger: Any = None) -> None:
         self.settings = settings
@@ -36,6 +38,12 @@ class FakeClient:
         self.asked += 1
         if FakeClient.answers:
             raise KafkaException(FakeClient.answers.pop(0))
+
+    def list_topics(self, timeout: float) -> Any:
+        answer = FakeClient.topics.pop(0) if len(FakeClient.topics) > 1 else FakeClient.topics[0]
+        if isinstance(answer, KafkaError):
+            raise KafkaException(answer)
+        return SimpleNamespace(topics=dict.fromkeys(answer))
 
     def purge(self) -> None: ...
 
@@ -57,7 +65,9 @@ class FakePoller:
 @pytest.fixture
 def poller(monkeypatch: pytest.MonkeyPatch) -> FakePoller:
     monkeypatch.setattr(producers, "Producer", FakeClient)
-    FakeClient.made, FakeClient.answers = [], []
+    monkeypatch.setattr(producers, "GONE_SECONDS", 0.3)
+    monkeypatch.setattr(producers, "GONE_PAUSE_SECONDS", 0.01)
+    FakeClient.made, FakeClient.answers, FakeClient.topics = [], [], [{"predictions", "dead-letters"}]
     return FakePoller()
 
 
@@ -154,6 +164,55 @@ def test_an_output_that_was_refused_for_good_is_told_until_there_is_another_prod
     FakeClient.made[0].settings["on_delivery"](KafkaError(code), Message())
     if raised is not None:
         with pytest.raises(raised, match="publishing"):
-            ours.raise_refused()
+            ours.raise_refused(())
     ours.make()
-    ours.raise_refused()
+    ours.raise_refused(())
+
+
+def test_only_the_first_refusal_is_told(poller: FakePoller, caplog: pytest.LogCaptureFixture) -> None:
+    ours = _producers(poller, guarantee="at-least-once")
+    ours.make()
+    for code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._DESTROY, KafkaError._MSG_TIMED_OUT):
+        FakeClient.made[0].settings["on_delivery"](KafkaError(code), Message())
+    assert [record.message.split(":")[0] for record in caplog.records] == ["an output for predictions was refused"]
+    with pytest.raises(TopicMissing, match="TOPIC_AUTHORIZATION_FAILED"):
+        ours.raise_refused({"predictions"})
+
+
+def test_a_topic_that_stays_away_is_named_whatever_the_client_says_of_it(poller: FakePoller) -> None:
+    ours = _producers(poller, guarantee="at-least-once")
+    ours.make()
+    FakeClient.topics = [{"predictions"}]
+    FakeClient.made[0].settings["on_delivery"](KafkaError(KafkaError._DESTROY), Message())
+    with pytest.raises(TopicMissing, match=r"there is no topic dead-letters on \S+ any more"):
+        ours.raise_refused({"predictions", "dead-letters"})
+    with pytest.raises(TopicMissing, match=r"there is no topic dead-letters on \S+ any more"):
+        ours.raise_gone({"dead-letters"})
+    ours.raise_gone({"predictions"})
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [set(), set(), {"predictions"}],  # a broker that has just started
+        [KafkaError(AWAY)],
+        [set(), KafkaError(AWAY)],
+    ],
+    ids=["it is back", "no answer", "no answer any more"],
+)
+def test_a_topic_is_not_gone_before_the_broker_has_said_so_for_a_while(
+    poller: FakePoller, answers: list[set[str] | KafkaError]
+) -> None:
+    ours = _producers(poller)
+    ours.make()
+    FakeClient.topics = answers
+    ours.raise_gone({"predictions"})
+    assert len(FakeClient.topics) == 1, "it was asked until it was clear"
+
+
+def test_nobody_waits_for_a_topic_when_partitions_go(poller: FakePoller) -> None:
+    ours = _producers(poller)
+    ours.make()
+    FakeClient.topics = [set()]
+    ours.giving_up.set()
+    ours.raise_gone({"predictions"})

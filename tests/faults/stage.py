@@ -96,6 +96,14 @@ class Stage:
         self._topics.append(topic)
         return topic
 
+    def delete(self, topic: str) -> None:
+        """Take a topic away while others use it; `create` makes it again."""
+        self._admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
+        self._topics.remove(topic)
+        self.wait_until(
+            lambda: topic not in self._admin.list_topics(timeout=10).topics, lambda: f"{topic} is still there"
+        )
+
     def generator(self, **options: Any) -> Generator:
         generator = Generator(self.address, self.topic, self.partitions, seed=self.seed, **options)
         self._generators.append(generator)
