@@ -15,7 +15,7 @@ from headrace.schemas.errors import Stalled
 from headrace.stream.agents import Scorer, score_events
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
-from headrace.stream.health import Health
+from headrace.stream.health import HOST, Health
 from headrace.stream.transport import BatchTopic, Consumer
 
 log = logging.getLogger("headrace.app")
@@ -44,8 +44,8 @@ class Worker(faust.App):
             broker=f"headrace://{config.broker.split(',')[0]}",
             topic_disable_leader=True,
             web_enabled=config.web_port >= 0,
-            web_bind="127.0.0.1",
-            web_host="127.0.0.1",
+            web_bind=HOST,
+            web_host=HOST,
             web_port=config.web_port if config.web_port > 0 else free_port(),
             web_tables_enabled=False,
             web_router_enabled=False,

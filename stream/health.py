@@ -1,9 +1,41 @@
 """Whether this worker does its work, for whoever decides to restart it or to send it traffic."""
 
+import os
+import socket
 from collections.abc import Iterable
 from typing import Any
 
+from headrace.schemas.errors import BadConfig
 from headrace.stream.poller import Place
+
+HOST = "127.0.0.1"
+
+
+def check_port(port: int) -> None:
+    """Raise if the pages cannot be served on this port, before anything is started; 0 and -1 always can."""
+    if port <= 0:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a worker that ended is no bar
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError as error:
+            raise port_taken(port, error) from error
+
+
+def port_taken(port: int, error: OSError) -> BadConfig:
+    """Return what is to be said about a port that cannot be had.
+
+    >>> print(port_taken(6066, OSError(98, "while attempting to bind")))
+    config cannot run (1 problem):
+      web_port = 6066: cannot listen on 127.0.0.1:6066 (Address already in use); take another,
+        0 for a free one, -1 for none
+    """
+    reason = os.strerror(error.errno or 0)
+    return BadConfig(
+        [f"web_port = {port}: cannot listen on {HOST}:{port} ({reason}); take another, 0 for a free one, -1 for none"]
+    )
 
 
 class Health:

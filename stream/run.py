@@ -1,6 +1,7 @@
 """Runs a worker until it is told to stop, or ends with the error that stopped it."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -16,7 +17,7 @@ from confluent_kafka import KafkaException
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError, NotDelivered
-from headrace.stream import clients, topics
+from headrace.stream import clients, health, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
 
@@ -27,6 +28,7 @@ def run(pipeline: Pipeline, config: Config) -> None:
     """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
+    health.check_port(config.web_port)
     instance = None
     if not config.instance:
         instance = Instance(state_folder(config), config.group)
@@ -58,7 +60,7 @@ async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) ->
     _listen(stopping, config.drain_timeout_ms / 1_000)
     announcing = asyncio.ensure_future(_announce(worker, config))
     try:
-        await worker.start()
+        await _start(worker, config)
         done, _ = await asyncio.wait(
             [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(worker.wait_until_stopped())],
             return_when=asyncio.FIRST_COMPLETED,
@@ -72,9 +74,19 @@ async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) ->
     log.info("stopped: %d events scored, %d dead letters", worker.scorer.scored, worker.scorer.rejected)
 
 
+async def _start(worker: Worker, config: Config) -> None:
+    try:
+        await worker.start()
+    except OSError as error:
+        # It was free when that was looked at, but the broker may have been waited for since.
+        if error.errno == errno.EADDRINUSE and config.web_port > 0:
+            raise health.port_taken(config.web_port, error) from error
+        raise
+
+
 async def _announce(worker: Worker, config: Config) -> None:
     await worker.wait_until_ready()
-    where = f", health on http://127.0.0.1:{worker.conf.web_port}" if config.web_port >= 0 else ""
+    where = f", health on http://{health.HOST}:{worker.conf.web_port}" if config.web_port >= 0 else ""
     log.info(
         "ready: %s scores %s %s as %s%s",
         worker.pipeline.name,

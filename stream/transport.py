@@ -193,7 +193,8 @@ class Consumer(FaustConsumer):
         if self.commits is not None:
             await self.commits.settle()
         self.poller.close()
-        await self.loop.run_in_executor(None, self.poller.join, REQUEST_SECONDS_MAX)
+        if self.poller.is_alive():  # else the worker ended before it began
+            await self.loop.run_in_executor(None, self.poller.join, REQUEST_SECONDS_MAX)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Read these topics; the poll thread tells the group."""
