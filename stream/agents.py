@@ -175,31 +175,54 @@ async def score_events(
 
     While a commit is under way the steps of the next batch go on; they are carried out after the commit.
     An exception never leaves this loop: Faust would acknowledge the batch and start the agent anew, and
-    the batch would be lost. It ends the worker instead, with nothing of the batch committed.
+    the batch would be lost. It ends the worker instead; what was not carried out is not committed.
     """
     slow = False
     try:
         async for batch in stream:
             scorer.busy = True
-            ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
-            kept = True
-            for messages, part in _parts(batch, lambda: committer.step_count_max):
-                began = time.monotonic()
-                ahead.append((part, await asyncio.to_thread(scorer.step, messages) if slow else scorer.step(messages)))
-                slow = time.monotonic() - began > SLOW_STEP_SECONDS
-                await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
-                while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
-                    kept = await committer.carry_out(*ahead.popleft())
-                if not kept:
-                    break
-                if slow:
-                    committer.commit_soon()
-            scorer.busy = False
+            try:
+                slow = await _score(batch, scorer, committer, slow=slow)
+            finally:
+                # Whoever stops the worker waits for a batch that is being scored, and this one never ends.
+                scorer.busy = False
             nothing_waits = drained()
             if committer.due(drained=nothing_waits):
                 committer.commit_soon()
             elif nothing_waits:
                 committer.hurry()
     except Exception as error:
-        log.exception("a batch could not be carried out; the worker ends, and nothing of it is committed")
+        log.exception("a batch could not be carried out; the worker ends, and what was not committed is scored again")
         await fail(error)
+
+
+async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, *, slow: bool) -> bool:
+    """Score one batch, and carry it out; return whether the last step was slow."""
+    ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
+    kept = True
+    for messages, part in _parts(batch, lambda: committer.step_count_max):
+        began = time.monotonic()
+        ahead.append((part, await asyncio.to_thread(_step, scorer, messages) if slow else _step(scorer, messages)))
+        slow = time.monotonic() - began > SLOW_STEP_SECONDS
+        await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
+        while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
+            kept = await committer.carry_out(*ahead.popleft())
+        if not kept:
+            break
+        if slow:
+            committer.commit_soon()
+    return slow
+
+
+def _step(scorer: Scorer, messages: list[Message]) -> Outputs:
+    """Step; what only the interpreter and the event loop may raise becomes an error like any other.
+
+    A model that calls ``sys.exit`` would end the worker as if all were well, and one that raises
+    ``CancelledError`` would look like Faust, which cancels agents in a rebalance, and be scored for ever.
+    """
+    try:
+        return scorer.step(messages)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"a step of the pipeline raised {type(error).__name__}: {error}") from error

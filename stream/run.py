@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
-from headrace.schemas.errors import HeadraceError, NotDelivered
+from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, health, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
@@ -130,7 +130,9 @@ def _named(error: BaseException) -> BaseException:
         return clients.named(clients.kafka_error(error), "the worker stopped")
     if isinstance(error, HeadraceError) or not isinstance(error, Exception | asyncio.CancelledError):
         return error
-    return NotDelivered(f"the worker stopped: {type(error).__name__}: {error}")
+    return HeadraceError(
+        f"the worker stopped: {type(error).__name__}: {error}; what was not committed is scored again after a restart"
+    )
 
 
 def set_up_logging(level: str, stream: Any = None) -> None:
