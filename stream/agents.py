@@ -209,7 +209,9 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, *, sl
             kept = await committer.carry_out(*ahead.popleft())
         if not kept:
             break
-        if slow:
+        # Whatever is open while the next step runs has to wait for its end, however small the step is: it would
+        # time out again, and again after that.
+        if slow or committer.careful:
             committer.commit_soon()
     return slow
 

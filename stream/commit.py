@@ -175,6 +175,11 @@ class Committer:
         return max(1, int(self._config.batch_count_max * self._share))
 
     @property
+    def careful(self) -> bool:
+        """Say whether a transaction has timed out lately, so that none should be open during a step."""
+        return self._share < 1.0
+
+    @property
     def holding(self) -> bool:
         """Say whether a commit is under way and nothing can be carried out before it has got on."""
         return self._holding is not None

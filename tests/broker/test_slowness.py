@@ -31,6 +31,23 @@ def test_f05_a_model_too_slow_for_a_whole_batch_in_one_transaction_still_gets_on
     stage.judge(ledger)
 
 
+def test_f05_a_step_that_outlasts_the_transaction_of_those_before_it_gets_one_of_its_own(
+    broker, tmp_path, seed, form
+) -> None:
+    print(f"HEADRACE_SEED={seed}")
+    # The broker looks for transactions that have timed out every ten seconds, and however small a step gets, the
+    # event in it takes longer than that.
+    slow = {"env": {"FAULTS_SLOW_SECONDS": "12.5"}, "transaction_timeout_ms": 2_000, "batch_count_max": 100}
+    with Stage(broker.address, tmp_path, seed=seed, partitions=1) as stage:
+        generator = stage.generator()
+        generator.send(150)
+        generator.send(1, amount=SLOW_AMOUNT)
+        ledger = generator.send(form.of(150, 10_000))
+        worker = stage.worker(**slow).start()
+        stage.judge(ledger)
+        assert worker.output.count("commit failed") in (1, 2), worker.tail
+
+
 def test_f20_a_slow_network_to_the_broker_makes_the_worker_wait_and_not_drop_or_grow(
     stage: Stage, broker, form
 ) -> None:

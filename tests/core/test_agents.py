@@ -39,15 +39,21 @@ class FakeScorer:
 class FakeCommitter:
     step_count_max = 2
     holding = False
+    careful = False
 
     def __init__(self) -> None:
         self.carried: list[int] = []
+        self.commits: list[int] = []
 
     async def carry_out(self, batch: Any, outputs: Any) -> bool:
         self.carried.append(batch.next_offset)
         return True
 
-    def commit_soon(self) -> None: ...
+    def due(self, *, drained: bool) -> bool:
+        return False
+
+    def commit_soon(self) -> None:
+        self.commits.append(self.carried[-1])
 
 
 async def _stream(count: int) -> AsyncIterator[RecordBatch]:
@@ -74,6 +80,19 @@ def test_whatever_a_step_raises_ends_the_worker_and_leaves_nobody_waiting_for_it
     (error,) = failed
     assert type(raised).__name__ in (type(error).__name__, str(error).split(" raised ")[-1].split(":")[0])
     assert committer.carried == [2, 4], "the steps before it, and none after"
+
+
+@pytest.mark.parametrize(("careful", "commits"), [(False, []), (True, [2, 4, 6])])
+def test_after_a_transaction_has_timed_out_none_is_open_during_a_step(careful: bool, commits: list[int]) -> None:
+    scorer: Any = FakeScorer(ValueError(), at=100)
+    committer: Any = FakeCommitter()
+    committer.careful = careful
+
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    asyncio.run(score_events(_stream(1), scorer, committer, drained=lambda: False, fail=fail))
+    assert (committer.carried, committer.commits) == ([2, 4, 6], commits)
 
 
 ODD = """
