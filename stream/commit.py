@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -15,6 +15,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, failpoint
+from headrace.stream.helper import Helper
 from headrace.stream.poller import Place, Poller
 from headrace.stream.producers import REQUEST_SECONDS_MAX, Producers
 
@@ -103,7 +104,7 @@ class Committer:
         self._on_failed = on_failed
         self._producers = Producers(config, poller, batch_bytes_max=batch_bytes_max, on_given_up=self._renew_later)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-commit")
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="headrace-flush")
+        self._helper = Helper("headrace-commit-helper")
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._committing: asyncio.Future[None] | None = None  # a commit is under way
@@ -218,7 +219,8 @@ class Committer:
         else:
             assert self._loop is not None
             self._hurrying = True
-            self._loop.run_in_executor(self._flusher, self._flush_soon).add_done_callback(self._hurried)
+            flushing = asyncio.wrap_future(self._helper.submit(self._flush_soon), loop=self._loop)
+            flushing.add_done_callback(self._hurried)
 
     def _hurried(self, _future: "asyncio.Future[None]") -> None:
         self._hurrying = False
@@ -239,7 +241,7 @@ class Committer:
         assert self._loop is not None
         await self._loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
-        self._flusher.shutdown(wait=False)
+        self._helper.end()
 
     def _run(self, work: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -380,12 +382,13 @@ class Committer:
             self._forget()
             return
         offsets = [TopicPartition(*place, offset) for place, offset in self._pending.items()]
-        # A commit flushes, and waits for ``linger_ms`` as it does; a flush does not. It runs beside the offsets.
-        flushing = self._flusher.submit(_flush_timed, producer)
-        self._patiently(
-            lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds)
+        sending = self._helper.submit(
+            self._patiently,
+            lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds),
         )
-        flush_seconds = flushing.result()
+        # A commit flushes, and waits for ``linger_ms`` as it does; a flush does not. It runs beside the offsets.
+        flush_seconds = _flush_timed(producer)
+        self._hear(sending)
         self._pace(flush_seconds)
         if flush_seconds >= REQUEST_SECONDS_MAX:
             self._producers.raise_gone(self._topics)
@@ -394,6 +397,25 @@ class Committer:
         failpoint.reached("after_commit")
         self._done(self._pending)
         self._forget()
+
+    def _hear(self, sending: "Future[None]") -> None:
+        """Wait until the offsets are in the transaction, or raise what was said against it.
+
+        While the group's coordinator is away, librdkafka 2.16 forgets how long it may take and never returns.
+        So the call has a thread of its own, which is left behind with its producer where that happens.
+        """
+        deadline = time.monotonic() + 2 * REQUEST_SECONDS_MAX + self._config.transaction_timeout_ms / 1_000
+        while True:
+            try:
+                sending.result(timeout=0.1)
+            except TimeoutError:
+                if not self._producers.gives_up() and time.monotonic() < deadline:
+                    continue
+                self._helper.end()
+                self._helper = Helper("headrace-commit-helper")
+                code = KafkaError._TIMED_OUT  # noqa: SLF001 - librdkafka's own code
+                raise KafkaException(KafkaError(code, "the group's coordinator took no offsets")) from None
+            return
 
     def _pace(self, flush_seconds: float) -> None:
         """Learn how long to wait between two transactions when there is time to.

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import faulthandler
 import gc
 import logging
 import os
@@ -35,7 +36,7 @@ def run(pipeline: Pipeline, config: Config) -> None:
         config = msgspec.structs.replace(config, instance=instance.name)
     # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    bytes_max = topics.prepare(config, [pipeline.wire.topic])
+    bytes_max = topics.prepare(config, [pipeline.wire.topic], state=pipeline.has_memory)
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
@@ -55,7 +56,7 @@ def state_folder(config: Config) -> Path:
 
 
 async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
-    worker = Worker(pipeline, config, bytes_max)
+    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config))
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
     announcing = asyncio.ensure_future(_announce(worker, config))
@@ -118,7 +119,10 @@ def _listen(stopping: asyncio.Event, seconds: float) -> None:
         loop.call_soon_threadsafe(stopping.set)
 
     def on_late() -> None:
-        log.error("not stopped within drain_timeout_ms = %d: ending at once", int(seconds * 1_000))
+        log.error(
+            "not stopped within drain_timeout_ms = %d: ending at once; this is where it stood", int(seconds * 1_000)
+        )
+        faulthandler.dump_traceback()
         os._exit(1)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,6 +4,7 @@ Flow: a committer without a broker gets a producer that takes, refuses or is ful
 """
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -210,6 +211,44 @@ def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: 
 
     asyncio.run(wait_through_two())
     assert poller.noted == ["rewind"]
+
+
+def test_a_coordinator_that_takes_no_offsets_holds_up_no_rebalance(
+    poller: FakePoller, failed: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Flow: a commit is under way; the client never returns from the call that names the offsets, which it does
+    # while the group's coordinator is away; partitions go. Their going must end, and the producer be replaced.
+    asked, answer = threading.Event(), threading.Event()
+
+    class Stuck(FakeProducer):
+        def begin_transaction(self) -> None: ...
+
+        def send_offsets_to_transaction(self, *_: Any) -> None:
+            asked.set()
+            answer.wait(60)
+
+    monkeypatch.setattr(producers.Producers, "replace", lambda _self: poller.noted.append("replaced"))
+    poller.group_metadata = None  # type: ignore[attr-defined]
+
+    async def lose_partitions() -> bool:
+        config = config_of(guarantee="exactly-once", commit_interval_ms=9_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = Stuck()  # type: ignore[assignment]
+        assert await committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), _outputs(1))
+        committer.commit_soon()
+        await asyncio.to_thread(asked.wait, 30)
+        going = threading.Thread(target=committer.before_revoke, daemon=True)
+        going.start()
+        await asyncio.to_thread(going.join, 30)
+        gone = not going.is_alive()
+        answer.set()
+        committer._producers.current = None
+        await committer.close()
+        return gone
+
+    assert asyncio.run(lose_partitions())
+    assert poller.noted == ["processed 7", "replaced"]
 
 
 @pytest.mark.parametrize(
