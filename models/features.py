@@ -62,10 +62,14 @@ class Columns(Mapping[str, Column]):
         """How many events the batch has."""
         return len(self._events)
 
+    def raw(self, name: str) -> list[Any]:
+        """Return the field of each event as it is."""
+        return list(map(attrgetter(name), self._events))
+
     def _build(self, name: str) -> Column:
         values = map(attrgetter(name), self._events)
         column: Column
-        if not _is_number(self._types[name]):
+        if not is_number(self._types[name]):
             column = np.empty(self.count, object)
             column[:] = list(values)
         elif type(None) in parts(self._types[name]):
@@ -95,7 +99,8 @@ def parts(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
 
 
-def _is_number(hint: Any) -> bool:
+def is_number(hint: Any) -> bool:
+    """Say whether a field of this type becomes a column of numbers."""
     return all(part in (int, float, bool, type(None)) for part in parts(hint))
 
 

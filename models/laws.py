@@ -10,7 +10,7 @@
 ... def unusual(amount):
 ...     return amount - amount.mean()  # wrong: it looks at the other events of the batch
 >>> pipeline = Pipeline(name="p", events=Payment, features={"u": unusual}, static=Linear({"u": 1.0}))
->>> where_a_batch_is_cut_never_shows(lambda: pipeline, seed=1)
+>>> where_a_batch_is_cut_never_shows(pipeline, seed=1)
 Traceback (most recent call last):
 AssertionError: seed 1: the batch was cut at 35 of 200, and event 'id-0' scored ..., not ...
 """
@@ -22,12 +22,12 @@ from typing import Any
 
 import msgspec
 
+from headrace.models import snapshot
 from headrace.models.features import parts
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.event import Event, columns_of
 
-Make = Callable[[], Pipeline]
-Law = Callable[[Make, int], None]
+Law = Callable[[Pipeline, int], None]
 
 COUNT = 200
 
@@ -42,7 +42,8 @@ def some_events(cls: type[Event], count: int, seed: int) -> list[Any]:
         at += rng.choice((0.0, 0.001, 1.0, 3_600.0))
         values = {name: _some_value(hint, rng) for name, hint in columns_of(cls).items()}
         values[wire.id] = number if columns_of(cls)[wire.id] is int else f"id-{number}"
-        values[wire.time] = at
+        # One in ten comes late, by little or by much.
+        values[wire.time] = at - rng.choice((0.0, 10.0, 5_000.0)) if rng.random() < 0.1 else at
         events.append(cls(**values))
     return events
 
@@ -60,29 +61,29 @@ def _some_value(hint: Any, rng: random.Random) -> Any:
     return None
 
 
-def where_a_batch_is_cut_never_shows(make: Make, seed: int) -> None:
+def where_a_batch_is_cut_never_shows(pipeline: Pipeline, seed: int) -> None:
     """Kafka cuts batches where it likes, so a cut must not move a single bit."""
-    whole, parts = make(), make()
-    events = some_events(whole.events, COUNT, seed)
-    cut = random.Random(seed).randrange(1, COUNT)  # noqa: S311
-    want = whole.step(events).predictions
-    got = parts.step(events[:cut]).predictions + parts.step(events[cut:]).predictions
-    _same(got, want, f"seed {seed}: the batch was cut at {cut} of {COUNT}", whole.wire.id)
-
-
-def one_by_one_is_the_same_as_all_at_once(make: Make, seed: int) -> None:
-    """A quiet stream brings events alone, a busy one by the thousand."""
-    whole, single = make(), make()
-    events = some_events(whole.events, COUNT, seed)
-    got = [made for event in events for made in single.step([event]).predictions]
-    _same(got, whole.step(events).predictions, f"seed {seed}: events came one by one", whole.wire.id)
-
-
-def every_event_has_one_answer(make: Make, seed: int) -> None:
-    """A prediction or a rejection, never both, never neither, in the order of the events."""
-    pipeline = make()
     events = some_events(pipeline.events, COUNT, seed)
-    effects = pipeline.step(events)
+    cut = random.Random(seed).randrange(1, COUNT)  # noqa: S311
+    want = pipeline.step(events, pipeline.fresh()).predictions
+    state = pipeline.fresh()
+    got = pipeline.step(events[:cut], state).predictions + pipeline.step(events[cut:], state).predictions
+    _same(got, want, f"seed {seed}: the batch was cut at {cut} of {COUNT}", pipeline.wire.id)
+
+
+def one_by_one_is_the_same_as_all_at_once(pipeline: Pipeline, seed: int) -> None:
+    """A quiet stream brings events alone, a busy one by the thousand."""
+    events = some_events(pipeline.events, COUNT, seed)
+    state = pipeline.fresh()
+    got = [made for event in events for made in pipeline.step([event], state).predictions]
+    want = pipeline.step(events, pipeline.fresh()).predictions
+    _same(got, want, f"seed {seed}: events came one by one", pipeline.wire.id)
+
+
+def every_event_has_one_answer(pipeline: Pipeline, seed: int) -> None:
+    """A prediction or a rejection, never both, never neither, in the order of the events."""
+    events = some_events(pipeline.events, COUNT, seed)
+    effects = pipeline.step(events, pipeline.fresh())
     rejected = {rejection.at for rejection in effects.rejections}
     want = [getattr(event, pipeline.wire.id) for index, event in enumerate(events) if index not in rejected]
     got = [getattr(made, pipeline.wire.id) for made in effects.predictions]
@@ -90,28 +91,60 @@ def every_event_has_one_answer(make: Make, seed: int) -> None:
     assert len(effects.rejections) == len(rejected), f"seed {seed}: an event was rejected twice"
 
 
-def inputs_are_left_alone(make: Make, seed: int) -> None:
+def inputs_are_left_alone(pipeline: Pipeline, seed: int) -> None:
     """Other readers hold the same events."""
-    pipeline = make()
     events = some_events(pipeline.events, COUNT, seed)
     before = msgspec.json.encode(events)
-    pipeline.step(events)
+    pipeline.step(events, pipeline.fresh())
     assert msgspec.json.encode(events) == before, f"seed {seed}: the step changed its events"
 
 
-def the_same_events_give_the_same_effects(make: Make, seed: int) -> None:
+def the_same_events_give_the_same_effects(pipeline: Pipeline, seed: int) -> None:
     """After a crash the same events are scored again, by another process."""
-    first, second = make(), make()
-    events = some_events(first.events, COUNT, seed)
-    want, got = first.step(events), second.step(events)
-    _same(got.predictions, want.predictions, f"seed {seed}: the same events again", first.wire.id)
+    events = some_events(pipeline.events, COUNT, seed)
+    want, got = pipeline.step(events, pipeline.fresh()), pipeline.step(events, pipeline.fresh())
+    _same(got.predictions, want.predictions, f"seed {seed}: the same events again", pipeline.wire.id)
     assert got.rejections == want.rejections, f"seed {seed}: other rejections for the same events"
 
 
-def nothing_but_finite_numbers_leaves(make: Make, seed: int) -> None:
+def a_restored_snapshot_goes_on_alike(pipeline: Pipeline, seed: int) -> None:
+    """A partition moves to another worker in the middle of the stream, and nobody can tell."""
+    events = some_events(pipeline.events, COUNT, seed)
+    cut = random.Random(seed).randrange(1, COUNT)  # noqa: S311
+    stayed = pipeline.fresh()
+    pipeline.step(events[:cut], stayed)
+    moved = pipeline.fresh()
+    moved.load(snapshot.decode(snapshot.encode(stayed.dump())))
+    want, got = pipeline.step(events[cut:], stayed), pipeline.step(events[cut:], moved)
+    _same(got.predictions, want.predictions, f"seed {seed}: the state moved at {cut} of {COUNT}", pipeline.wire.id)
+
+
+def what_was_remembered_makes_the_state_again(pipeline: Pipeline, seed: int) -> None:
+    """The changelog holds what each step took in; a state that is fed with it is the one that was lost."""
+    events = some_events(pipeline.events, COUNT, seed)
+    lived, again = pipeline.fresh(), pipeline.fresh()
+    for at in range(0, COUNT, COUNT // 4):
+        remembered = pipeline.step(events[at : at + COUNT // 4], lived).remembered
+        if remembered is not None:
+            again.step(snapshot.Delta(snapshot.encode_delta(lived.fields, remembered)))
+    same = snapshot.encode(lived.dump()) == snapshot.encode(again.dump())
+    assert same, f"seed {seed}: the state made from what was remembered is another"
+
+
+def state_stops_growing(pipeline: Pipeline, seed: int) -> None:
+    """A stream has no end; what is remembered must have one. Half the run warms up, half is measured."""
+    state = pipeline.fresh()
+    sizes = []
+    for half in range(2):
+        pipeline.step(some_events(pipeline.events, 10 * COUNT, seed + half), state)
+        sizes.append(len(snapshot.encode(state.dump())))
+    grown = sizes[1] - sizes[0]
+    assert grown <= max(4_096, sizes[0]), f"seed {seed}: the state grew by {grown} bytes after it had {sizes[0]}"
+
+
+def nothing_but_finite_numbers_leaves(pipeline: Pipeline, seed: int) -> None:
     """A reader of predictions never meets NaN, an infinity, or the null that JSON makes of them."""
-    pipeline = make()
-    effects: Effects = pipeline.step(some_events(pipeline.events, COUNT, seed))
+    effects: Effects = pipeline.step(some_events(pipeline.events, COUNT, seed), pipeline.fresh())
     for made in effects.predictions:
         score = getattr(made, "score")  # noqa: B009 - the struct's type is made at run time
         assert score - score == 0.0, f"seed {seed}: score = {score}"
@@ -131,5 +164,8 @@ LAWS: tuple[Law, ...] = (
     every_event_has_one_answer,
     inputs_are_left_alone,
     the_same_events_give_the_same_effects,
+    a_restored_snapshot_goes_on_alike,
+    what_was_remembered_makes_the_state_again,
+    state_stops_growing,
     nothing_but_finite_numbers_leaves,
 )

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.models.features import Columns, Feature, FeatureFailed, Floats
+from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number
+from headrace.models.keyed import KeyedFeature
+from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
-from headrace.schemas.event import Event, columns_of
+from headrace.schemas.event import Event, Wire, columns_of, type_name
 from headrace.schemas.prediction import prediction_type
 
 
@@ -27,13 +29,15 @@ class Effects(NamedTuple):
     predictions: list[msgspec.Struct]
     rejections: list[Rejection]
     alerts: list[Alert]
+    remembered: Columns | None = None  # the events that the state took in
 
 
 class Pipeline:
     """One application: the events it scores, the features it makes of them, the model that reads those.
 
-    ``step`` reads no clock, no network and no global: the same events in the same order give the same
-    effects through every door, and where a batch is cut does not show.
+    ``step`` reads no clock, no network and no global: with the same state the same events in the same order
+    give the same effects through every door, and where a batch is cut does not show. A pipeline itself never
+    changes; what it remembers of a partition is in the state that ``fresh`` makes.
 
     >>> from headrace.models.features import log1p
     >>> class Payment(Event, topic="payments", key="account"):
@@ -47,7 +51,8 @@ class Pipeline:
     ...     features={"amount": log1p("amount")},
     ...     static=Linear({"amount": 0.5}, bias=-1.0),
     ... )
-    >>> effects = pipeline.step([Payment("p1", 0.0, "a7", 0.0), Payment("p2", 0.0, "a7", -3.0)])
+    >>> state = pipeline.fresh()
+    >>> effects = pipeline.step([Payment("p1", 0.0, "a7", 0.0), Payment("p2", 0.0, "a7", -3.0)], state)
     >>> effects.predictions
     [Prediction(id='p1', at=0.0, account='a7', score=0.2689414213699951, static=0.2689414213699951,
                 online=None, model='payments', version='1')]
@@ -55,82 +60,142 @@ class Pipeline:
     "score is nan; feature 'amount' (log1p('amount')) is nan"
     """
 
-    def __init__(self, *, name: str, events: type[Event], features: Mapping[str, Feature], static: Linear) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        events: type[Event],
+        features: Mapping[str, Feature],
+        static: Linear,
+        keys_max: int = KEYS_MAX,
+    ) -> None:
         self.name = name
         self.events = events
         self.features = dict(features)
         self.static = static
+        self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         if problems := list(_problems(self)):
             raise BadPipeline(problems)
         self.version = static.version
         self.wire = events.wire
+        self._keyed = {name: one for name, one in self.features.items() if isinstance(one, KeyedFeature)}
+        self._stateless = {name: one for name, one in self.features.items() if name not in self._keyed}
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._prediction = prediction_type(events, name, static.version)
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}: {self.events.__name__} from {self.wire.topic}>"
 
-    def step(self, events: Sequence[Event]) -> Effects:
-        """Score the events: features, then the static model."""
+    @property
+    def has_memory(self) -> bool:
+        """Say whether a feature looks at what was before."""
+        return bool(self._keyed)
+
+    def fresh(self) -> State:
+        """Return the state of a partition of which nothing was seen yet."""
+        return State(self.wire.time, self._keyed, keys_max=self.keys_max)
+
+    def step(self, events: Sequence[Event], state: State) -> Effects:
+        """Score the events: features of each, features of its key's past, the static model.
+
+        An event whose own features fail is not remembered; one that the model cannot score is.
+        """
         if not events:
             return Effects([], [], [])
+        columns = Columns(events)
+        rejections: list[Rejection] = []
+        kept = None  # the places of the events that are left, where some are not
         try:
-            scores = self._scores(Columns(events))
+            made = self._own(columns)
+        except FeatureFailed:
+            kept, made, rejections = self._sound(events)
+            if not kept:
+                return Effects([], rejections, [])
+            events = [events[at] for at in kept]
+            columns = Columns(events)
+        remembered = None
+        if self._keyed:
+            made = self._with_memory(made, columns, state)
+            remembered = columns
+        try:
+            scores = self._scores(made)
         except Exception:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
-            if len(events) == 1:
-                return Effects([], [self._reject(0, events[0])], [])
-            return self._one_by_one(events)
+            scores, failed = self._one_by_one(made, len(events))
+        else:
+            failed = []
         finite = np.isfinite(scores)
         if not finite.all():
-            rejections = [self._reject(index, events[index]) for index in np.flatnonzero(~finite).tolist()]
+            told = {one.at for one in failed}
+            bad = [at for at in np.flatnonzero(~finite).tolist() if at not in told]
+            failed += [self._not_finite(at, made, scores) for at in bad]
             events = [event for event, keep in zip(events, finite.tolist(), strict=True) if keep]
-            return Effects(self._predictions(events, scores[finite]), rejections, [])
-        return Effects(self._predictions(events, scores), [], [])
+            scores = scores[finite]
+        if failed:
+            rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
+            rejections.sort()
+        return Effects(self._predictions(events, scores), rejections, [], remembered)
 
-    def _scores(self, columns: Columns) -> Floats:
-        with np.errstate(all="ignore"):  # what is not finite is rejected below, by name
-            made = {name: feature.column(name, columns) for name, feature in self.features.items()}
+    def _own(self, columns: Columns) -> dict[str, Floats]:
+        """Make the features that look at each event alone."""
+        with np.errstate(all="ignore"):  # what is not finite is rejected by name
+            made = {name: feature.column(name, columns) for name, feature in self._stateless.items()}
+            for name, feature in self._keyed.items():
+                feature.check(name, columns, self.wire.time)
+            return made
+
+    def _with_memory(self, made: dict[str, Floats], columns: Columns, state: State) -> dict[str, Floats]:
+        with np.errstate(all="ignore"):
+            past, at = state.step(columns), columns[self.wire.time]
+            for name, feature in self._keyed.items():
+                made[name] = feature.combined(at, past[feature.keys], columns)
+        return made
+
+    def _scores(self, made: Mapping[str, Floats]) -> Floats:
+        with np.errstate(all="ignore"):
             return self.static.score(made)
 
     def _predictions(self, events: Sequence[Any], scores: Floats) -> list[msgspec.Struct]:
         values = scores.tolist()
         return list(map(self._prediction, *[map(field, events) for field in self._identity], values, values))
 
-    def _one_by_one(self, events: Sequence[Event]) -> Effects:
-        """Score each event alone, so that the one that fails takes no other with it.
+    def _sound(self, events: Sequence[Event]) -> tuple[list[int], dict[str, Floats], list[Rejection]]:
+        """Find the events whose own features can be made, so that one that fails takes no other with it.
 
-        A feature looks at each event on its own, so the others get the scores that they would have had.
+        A feature looks at each event on its own, so the others get the numbers that they would have had.
         """
-        predictions: list[msgspec.Struct] = []
+        kept: list[int] = []
+        made: list[dict[str, Floats]] = []
         rejections: list[Rejection] = []
-        for index, event in enumerate(events):
-            effects = self.step([event])
-            predictions += effects.predictions
-            rejections += [rejection._replace(at=index) for rejection in effects.rejections]
-        return Effects(predictions, rejections, [])
+        for at, event in enumerate(events):
+            try:
+                made.append(self._own(Columns([event])))
+            except FeatureFailed as error:
+                kind = type(error.__cause__).__name__ if error.__cause__ else "FeatureFailed"
+                rejections.append(Rejection(at, Reason.FEATURE_FAILED, str(error), kind))
+            else:
+                kept.append(at)
+        together = {name: np.concatenate([one[name] for one in made]) for name in self._stateless if made}
+        return kept, together, rejections
 
-    def _reject(self, index: int, event: Event) -> Rejection:
-        """Say why this event has no score, by doing the work again for it alone."""
-        columns = Columns([event])
-        made: dict[str, Floats] = {}
-        try:
-            with np.errstate(all="ignore"):
-                for name, feature in self.features.items():
-                    made[name] = feature.column(name, columns)
-        except FeatureFailed as error:
-            kind = type(error.__cause__).__name__ if error.__cause__ else "FeatureFailed"
-            return Rejection(index, Reason.FEATURE_FAILED, str(error), kind)
-        try:
-            with np.errstate(all="ignore"):
-                score = float(self.static.score(made)[0])
-        except Exception as error:  # noqa: BLE001 - any failure of the model is this event's dead letter
-            return Rejection(index, Reason.MODEL_FAILED, f"model raised {error!r}", type(error).__name__)
+    def _one_by_one(self, made: Mapping[str, Floats], count: int) -> tuple[Floats, list[Rejection]]:
+        """Score each event alone, because the model failed with all of them."""
+        scores = np.full(count, np.nan)
+        rejections = []
+        for at in range(count):
+            try:
+                scores[at] = self._scores({name: column[at : at + 1] for name, column in made.items()})[0]
+            except Exception as error:  # noqa: BLE001 - any failure of the model is this event's dead letter
+                text = f"model raised {error!r}"
+                rejections.append(Rejection(at, Reason.MODEL_FAILED, text, type(error).__name__))
+        return scores, rejections
+
+    def _not_finite(self, at: int, made: Mapping[str, Floats], scores: Floats) -> Rejection:
         causes = [
-            f"feature {name!r} ({self.features[name].origin}) is {column[0]}"
-            for name, column in made.items()
-            if not math.isfinite(column[0])
+            f"feature {name!r} ({self.features[name].origin}) is {made[name][at]}"
+            for name in self.features
+            if not math.isfinite(made[name][at])
         ]
-        return Rejection(index, Reason.NOT_FINITE, "; ".join([f"score is {score}", *causes]))
+        return Rejection(at, Reason.NOT_FINITE, "; ".join([f"score is {scores[at]}", *causes]))
 
 
 def _problems(pipeline: Pipeline) -> Iterator[str]:
@@ -153,6 +218,8 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
                     f"features[{name!r}] ({feature.origin}) reads {wanted!r}, which {pipeline.events.__name__} "
                     f"does not have{_near(wanted, fields)}"
                 )
+        if isinstance(feature, KeyedFeature):
+            yield from _misfits(name, feature, wire, fields)
     for name in pipeline.static.weights:
         if name not in pipeline.features:
             yield f"static: a weight for {name!r}, which is no feature{_near(name, pipeline.features)}"
@@ -164,6 +231,20 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for name, weight in [*pipeline.static.weights.items(), ("bias", pipeline.static.bias)]:
         if not math.isfinite(weight):
             yield f"static: {name} = {weight}: allowed are finite numbers"
+
+
+def _misfits(name: str, feature: KeyedFeature, wire: Wire, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a feature with a memory does not fit the events."""
+    said = f"features[{name!r}] ({feature.origin})"
+    if wire.key not in feature.keys:
+        yield (
+            f"{said} remembers per {' and '.join(map(repr, feature.keys))}, but the topic's key is {wire.key!r}: "
+            f"events with the same {feature.keys[0]!r} are spread over partitions, and each would know a part of them; "
+            f"add {wire.key!r} to per(...), or publish the events to a topic whose key is {feature.keys[0]!r}"
+        )
+    for field in feature.numbers:
+        if field in fields and not is_number(fields[field]):
+            yield f"{said} needs numbers, and {field!r} is {type_name(fields[field])}"
 
 
 def _near(name: str, names: Mapping[str, Any]) -> str:

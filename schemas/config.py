@@ -102,6 +102,10 @@ OPTIONS: dict[str, Option] = {
     "topic_predictions": Option("predictions", "where scores go"),
     "topic_alerts": Option("alerts", "where alerts go"),
     "topic_dead_letters": Option("dead-letters", "where records go that cannot be scored"),
+    "topic_state": Option("", "the changelog of what features remember; empty means the group's name and -state"),
+    "accept_state_loss": Option(
+        False, "begin with an empty memory where what was remembered is lost, instead of ending with STATE_LOST"
+    ),
     "create_topics": Option(
         True, "create topics that are missing, input and outputs; if not, a missing one ends the start"
     ),
@@ -203,6 +207,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_predictions: str
     topic_alerts: str
     topic_dead_letters: str
+    topic_state: str
+    accept_state_loss: bool
     create_topics: bool
     topic_partitions: int
     topic_replication: int
@@ -219,6 +225,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def exactly_once(self) -> bool:
         """True where outputs and offsets are committed together."""
         return self.guarantee == EXACTLY_ONCE
+
+    @property
+    def state_topic(self) -> str:
+        """The changelog of what features remember."""
+        return self.topic_state or f"{self.group}-state"
 
     def shown(self) -> dict[str, Any]:
         """Return the options as they may be shown: secrets are masked.

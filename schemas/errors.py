@@ -69,6 +69,27 @@ class NotDelivered(HeadraceError):
     exit_code = 7
 
 
+class StateLost(HeadraceError):
+    """What the features remember cannot be made again from the changelog."""
+
+    code = "STATE_LOST"
+    exit_code = 10
+
+
+class StateMismatch(HeadraceError):
+    """What was remembered is not what this pipeline remembers."""
+
+    code = "STATE_MISMATCH"
+    exit_code = 11
+
+
+class PartitionsChanged(HeadraceError):
+    """A topic has another number of partitions than its state, so keys are not where their past is."""
+
+    code = "PARTITIONS_CHANGED"
+    exit_code = 12
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

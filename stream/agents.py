@@ -17,6 +17,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
+from headrace.stream.state import Memories, Memory
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -38,8 +39,8 @@ class Scorer:
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
 
-    def step(self, messages: list[Message]) -> Outputs:
-        """Return what is to be published for these records."""
+    def step(self, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
+        """Return what is to be published for these records, which end before ``next_offset``."""
         events, rejections = self._codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))  # where in the batch each event comes from
         if rejections:
@@ -48,7 +49,7 @@ class Scorer:
         if keyless:
             rejections += [Rejection(kept[place], Reason.KEY_MISSING, _NO_KEY) for place in keyless]
             events, kept = _without(events, set(keyless)), _without(kept, set(keyless))
-        effects = self._pipeline.step(events)
+        effects = self._pipeline.step(events, memory.state)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
@@ -58,6 +59,10 @@ class Scorer:
         rejections += [one._replace(at=kept[one.at]) for one in large]
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts]
+        if memory.state.fields:
+            first_offset = messages[0].offset() if messages else next_offset
+            assert first_offset is not None
+            others += memory.keep(effects.remembered, next_offset, first_offset)
         self.scored += len(values) - len(large)
         self.rejected += len(rejections)
         return outputs._replace(others=others, size=outputs.size + _size(others))
@@ -167,6 +172,7 @@ async def score_events(
     stream: Events,
     scorer: Scorer,
     committer: Committer,
+    memories: Memories,
     *,
     drained: Callable[[], bool],
     fail: Callable[[BaseException], Awaitable[None]],
@@ -182,7 +188,7 @@ async def score_events(
         async for batch in stream:
             scorer.busy = True
             try:
-                slow = await _score(batch, scorer, committer, slow=slow)
+                slow = await _score(batch, scorer, committer, memories, slow=slow)
             finally:
                 # Whoever stops the worker waits for a batch that is being scored, and this one never ends.
                 scorer.busy = False
@@ -196,13 +202,15 @@ async def score_events(
         await fail(error)
 
 
-async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, *, slow: bool) -> bool:
+async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memories: Memories, *, slow: bool) -> bool:
     """Score one batch, and carry it out; return whether the last step was slow."""
+    memory = memories.ready(batch.place, batch.after) or await memories.restore(batch.place, batch.after)
     ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):
         began = time.monotonic()
-        ahead.append((part, await asyncio.to_thread(_step, scorer, messages) if slow else _step(scorer, messages)))
+        given = scorer, messages, memory, part.next_offset
+        ahead.append((part, await asyncio.to_thread(_step, *given) if slow else _step(*given)))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
         while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
@@ -216,14 +224,14 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, *, sl
     return slow
 
 
-def _step(scorer: Scorer, messages: list[Message]) -> Outputs:
+def _step(scorer: Scorer, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
     """Step; what only the interpreter and the event loop may raise becomes an error like any other.
 
     A model that calls ``sys.exit`` would end the worker as if all were well, and one that raises
     ``CancelledError`` would look like Faust, which cancels agents in a rebalance, and be scored for ever.
     """
     try:
-        return scorer.step(messages)
+        return scorer.step(messages, memory, next_offset)
     except Exception:
         raise
     except BaseException as error:

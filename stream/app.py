@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -12,10 +13,12 @@ import faust
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import Stalled
+from headrace.stream import topics
 from headrace.stream.agents import Scorer, score_events
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import HOST, Health
+from headrace.stream.state import Memories
 from headrace.stream.transport import BatchTopic, Consumer
 
 log = logging.getLogger("headrace.app")
@@ -32,7 +35,7 @@ class Worker(faust.App):
     added to the app read other topics, and what they do is at least once, as in any Faust app.
     """
 
-    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
+    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, state_folder: Path) -> None:
         self.headrace = config
         self.pipeline = pipeline
         self.bytes_max = bytes_max
@@ -56,6 +59,8 @@ class Worker(faust.App):
             datadir=config.state_dir or None,
         )
         self._committer: Committer | None = None
+        self._memories: Memories | None = None
+        self._state_folder = state_folder
         events = BatchTopic(self, topics=[pipeline.wire.topic])
         self.agent(events, name="score")(self._score)
         self.health.add_pages(self)
@@ -63,7 +68,15 @@ class Worker(faust.App):
     async def _score(self, stream: Any) -> None:
         consumer = self._kafka
         assert self._committer is not None
-        await score_events(stream, self.scorer, self._committer, drained=lambda: consumer.drained, fail=self.fail)
+        assert self._memories is not None
+        await score_events(
+            stream,
+            self.scorer,
+            self._committer,
+            self._memories,
+            drained=lambda: consumer.drained,
+            fail=self.fail,
+        )
 
     @property
     def _kafka(self) -> Consumer:
@@ -84,6 +97,15 @@ class Worker(faust.App):
         self._committer = Committer(
             self.headrace, consumer.poller, batch_bytes_max=min(self.bytes_max.values()), on_failed=self._failed_soon
         )
+        names = [self.pipeline.wire.topic, self.headrace.state_topic]
+        self._memories = Memories(
+            self.pipeline,
+            self.headrace,
+            consumer.poller,
+            bytes_max=self.bytes_max.get(self.headrace.state_topic, 0),
+            folder=self._state_folder / self.headrace.group,
+            lineage=topics.lineage(self.headrace, names) if self.pipeline.has_memory else "",
+        )
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -92,6 +114,8 @@ class Worker(faust.App):
     async def on_shutdown(self) -> None:
         """Let go of the producer, last of all."""
         await super().on_shutdown()
+        if self._memories is not None:
+            await self._memories.close()
         if self._committer is not None:
             await self._committer.close()
 

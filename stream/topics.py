@@ -3,14 +3,14 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from headrace.schemas.config import Config
-from headrace.schemas.errors import TopicMissing
+from headrace.schemas.errors import PartitionsChanged, TopicMissing
 from headrace.stream import clients
 
 log = logging.getLogger("headrace.topics")
@@ -22,16 +22,20 @@ MOCK_CLUSTER = "mockCluster"  # how librdkafka's mock names itself
 RECORD_OVERHEAD_BYTES = 512
 
 
-def prepare(config: Config, inputs: Sequence[str], *, stopped: Callable[[], bool] = lambda: False) -> dict[str, int]:
+def prepare(
+    config: Config, inputs: Sequence[str], *, state: bool = False, stopped: Callable[[], bool] = lambda: False
+) -> dict[str, int]:
     """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
 
-    A broker that is not there yet is waited for, however long it takes: the order in which things
-    start is nobody's duty.
+    With ``state`` there is a changelog, which has as many partitions as the input. A broker that is not there
+    yet is waited for, however long it takes: the order in which things start is nobody's duty.
     """
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if state:
+        outputs.append(config.state_topic)
     if both := sorted(set(outputs) & set(inputs)):
         raise TopicMissing(
             f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
@@ -46,8 +50,27 @@ def prepare(config: Config, inputs: Sequence[str], *, stopped: Callable[[], bool
             admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
         return dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
     if missing:
-        _create(admin, config, missing)
+        _create(admin, config, [topic for topic in missing if not state or topic != config.state_topic])
+    if state:
+        _match(admin, config, inputs[0])
     return _bytes_max(admin, outputs)
+
+
+def _match(admin: AdminClient, config: Config, events: str) -> None:
+    """See to it that the changelog has a partition for each of the input's."""
+    known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
+    count = len(known[events].partitions)
+    if config.state_topic not in known:
+        # Small segments are cleaned soon, and the log stays near the size of the state.
+        properties = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
+        _create(admin, config, [config.state_topic], partitions=count, properties=properties)
+        known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
+    there = len(known[config.state_topic].partitions)
+    if there != count:
+        raise PartitionsChanged(
+            f"{events} has {count} partitions, and its state in {config.state_topic} has {there}: keys are not where "
+            f"their past is. Give {events} {there} partitions again, or take a new group, which reads it anew"
+        )
 
 
 def _known(
@@ -67,9 +90,21 @@ def _known(
     return "", set()
 
 
-def _create(admin: AdminClient, config: Config, topics: Sequence[str]) -> None:
+def _create(
+    admin: AdminClient,
+    config: Config,
+    topics: Sequence[str],
+    *,
+    partitions: int = 0,
+    properties: Mapping[str, str] | None = None,
+) -> None:
+    if not topics:
+        return
+    count = partitions or config.topic_partitions
     asked = [
-        NewTopic(topic, num_partitions=config.topic_partitions, replication_factor=config.topic_replication)
+        NewTopic(
+            topic, num_partitions=count, replication_factor=config.topic_replication, config=dict(properties or {})
+        )
         for topic in topics
     ]
     for topic, future in admin.create_topics(asked, operation_timeout=REQUEST_SECONDS_MAX).items():
@@ -80,7 +115,7 @@ def _create(admin: AdminClient, config: Config, topics: Sequence[str]) -> None:
             if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue  # another worker was quicker
             raise TopicMissing(f"topic {topic} could not be created on {config.broker}: {reason.str()}") from error
-        log.info("created topic %s with %d partitions", topic, config.topic_partitions)
+        log.info("created topic %s with %d partitions", topic, count)
     _wait_until_visible(admin, topics)
 
 
@@ -105,3 +140,14 @@ def _bytes_max(admin: AdminClient, topics: Sequence[str]) -> dict[str, int]:
         if entry is not None and entry.value:
             limits[resource.name] = max(0, int(entry.value) - RECORD_OVERHEAD_BYTES)
     return limits
+
+
+def lineage(config: Config, names: Sequence[str]) -> str:
+    """Say which topics these are: one that was deleted and made again has its name, and is another."""
+    admin = AdminClient({**clients.admin_settings(config)})
+    try:
+        answers = admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_SECONDS_MAX)
+        return " ".join(f"{name}={answers[name].result(timeout=2 * REQUEST_SECONDS_MAX).topic_id}" for name in names)
+    except (KafkaException, TimeoutError) as error:
+        log.debug("which topics these are, the broker does not say: %s", error)
+        return ""

@@ -1,6 +1,7 @@
 """Headrace: score every Kafka event once, and lose nothing."""
 
 from headrace.models.features import differs, distance_km, feature, field, log1p, multiple_of
+from headrace.models.keyed import per
 from headrace.models.pipeline import Pipeline
 from headrace.models.static import Linear
 from headrace.schemas.event import Event, Label
@@ -16,5 +17,6 @@ __all__ = [
     "field",
     "log1p",
     "multiple_of",
+    "per",
 ]
 __version__ = "0.1.0"

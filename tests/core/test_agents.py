@@ -28,7 +28,7 @@ class FakeScorer:
         self.raised = raised
         self.left = at
 
-    def step(self, messages: list[Any]) -> Any:
+    def step(self, messages: list[Any], memory: Any, next_offset: int) -> Any:
         assert self.busy
         self.left -= 1
         if self.left < 0:
@@ -56,6 +56,11 @@ class FakeCommitter:
         self.commits.append(self.carried[-1])
 
 
+class FakeMemories:
+    def ready(self, place: Any, after: int | None) -> Any:
+        return self
+
+
 async def _stream(count: int) -> AsyncIterator[RecordBatch]:
     for first in range(0, 6 * count, 6):
         messages: Any = [Record(transaction(), offset=offset) for offset in range(first, first + 6)]
@@ -70,13 +75,14 @@ def test_whatever_a_step_raises_ends_the_worker_and_leaves_nobody_waiting_for_it
     monkeypatch.setattr(agents, "SLOW_STEP_SECONDS", -1.0 if slow else 1e9)
     scorer: Any = FakeScorer(raised, at=2)
     committer: Any = FakeCommitter()
+    memories: Any = FakeMemories()
     failed: list[BaseException] = []
 
     async def fail(error: BaseException) -> None:
         assert not scorer.busy, "who stops the worker waits for a batch that is being scored"
         failed.append(error)
 
-    asyncio.run(score_events(_stream(2), scorer, committer, drained=lambda: False, fail=fail))
+    asyncio.run(score_events(_stream(2), scorer, committer, memories, drained=lambda: False, fail=fail))
     (error,) = failed
     assert type(raised).__name__ in (type(error).__name__, str(error).split(" raised ")[-1].split(":")[0])
     assert committer.carried == [2, 4], "the steps before it, and none after"
@@ -87,11 +93,12 @@ def test_after_a_transaction_has_timed_out_none_is_open_during_a_step(careful: b
     scorer: Any = FakeScorer(ValueError(), at=100)
     committer: Any = FakeCommitter()
     committer.careful = careful
+    memories: Any = FakeMemories()
 
     async def fail(error: BaseException) -> None:
         raise error
 
-    asyncio.run(score_events(_stream(1), scorer, committer, drained=lambda: False, fail=fail))
+    asyncio.run(score_events(_stream(1), scorer, committer, memories, drained=lambda: False, fail=fail))
     assert (committer.carried, committer.commits) == ([2, 4, 6], commits)
 
 
@@ -107,10 +114,10 @@ class Transaction(Event, topic="transactions", key="card"):
 
 
 class Odd(Pipeline):
-    def step(self, events):
+    def step(self, events, state):
         if events:
             raise MemoryError("no room for this batch")
-        return super().step(events)
+        return super().step(events, state)
 
 
 pipeline = Odd(name="odd", events=Transaction, features={"f": field("amount")}, static=Linear({"f": 1.0}))

@@ -258,7 +258,9 @@ def test_any_other_property_goes_to_the_client_as_text() -> None:
     assert config.kafka == {"compression.type": "lz4", "socket.keepalive.enable": "true", "x": "5"}
 
 
-@pytest.mark.parametrize("name", sorted({*OPTIONS, "kafka.compression.type"} - {"create_topics", "allow_insecure"}))
+@pytest.mark.parametrize(
+    "name", sorted({*OPTIONS, "kafka.compression.type"} - {"create_topics", "allow_insecure", "accept_state_loss"})
+)
 def test_a_later_layer_wins(name: str) -> None:
     option = OPTIONS.get(name)
     if option and option.allowed:

@@ -234,7 +234,7 @@ def test_files_hold_what_the_pipeline_scores(tmp_path: Path, capsys: pytest.Capt
     days = list(simulate(**SMALL, days=20))
     assert [msgspec.to_builtins(one) for one in events] == [one for day in days for one in day.transactions()]
     assert [msgspec.to_builtins(one) for one in outcomes] == [one for day in days for one in day.labels()]
-    effects = fraud.step(events)
+    effects = fraud.step(events, fraud.fresh())
     assert len(effects.predictions) == len(events)
     assert not effects.rejections
     assert f"{len(events):,} payments, {sum(one.label for one in outcomes):,} fraudulent (" in capsys.readouterr().err

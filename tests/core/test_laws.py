@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 import msgspec
 import numpy as np
@@ -14,9 +14,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import headrace
-from headrace import Event, Linear, Pipeline, differs, distance_km, feature, field, log1p, multiple_of
+from headrace import Event, Linear, Pipeline, differs, distance_km, feature, field, log1p, multiple_of, per
 from headrace.models.features import Feature, parts
+from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
+from headrace.models.pipeline import Effects
 
 SEEDS = range(5)
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)
@@ -67,26 +69,49 @@ def tight(total):
     return total
 
 
-def _pipeline(event: type[Event] = Order, *, logistic: bool = True, **features: Feature) -> Pipeline:
+def _pipeline(
+    event: type[Event] = Order, *, logistic: bool = True, keys_max: int = 1_000, **features: Feature
+) -> Pipeline:
     weights = {name: 0.25 * (-1) ** place for place, name in enumerate(features)}
-    return Pipeline(
-        name="small", events=event, features=features, static=Linear(weights, bias=0.1, logistic=logistic, version="7")
-    )
+    static = Linear(weights, bias=0.1, logistic=logistic, version="7")
+    return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max)
 
 
-# Each is made anew for every call, as a user's own would be: nothing may hang on it being the same object.
+def step(pipeline: Pipeline, events: list[Any]) -> Effects:
+    """Score events in a partition of which nothing was seen before."""
+    return pipeline.step(events, pipeline.fresh())
+
+
+shop = per("shop")
+pair = per("shop", "coupon")
+
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
-    "fraud": lambda: Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
-    "field": lambda: _pipeline(a=field("count"), b=field("paid"), c=field("when")),
-    "field that may be missing": lambda: _pipeline(a=field("total"), b=field("rank"), c=field("first")),
-    "log1p": lambda: _pipeline(a=log1p("count"), b=log1p("paid"), c=log1p("rank"), d=log1p("lat")),
-    "differs": lambda: _pipeline(a=differs("note", "a"), b=differs("coupon", "b"), c=differs("shop", 3)),
-    "multiple_of": lambda: _pipeline(a=multiple_of("count", 2), b=multiple_of("total", 0.5), c=multiple_of("shop", 3)),
-    "distance_km": lambda: _pipeline(a=distance_km("lat", "lon", of=(0.0, 180.0))),
-    "feature": lambda: _pipeline(a=busy, b=long_note),
-    "field of a list": lambda: _pipeline(a=wide, b=field("count")),
-    "feature that raises": lambda: _pipeline(a=tight, b=field("count")),
-    "no logistic": lambda: _pipeline(logistic=False, a=field("count"), b=distance_km("lat", "lon", of=(90.0, 0.0))),
+    "fraud": Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
+    "field": _pipeline(a=field("count"), b=field("paid"), c=field("when")),
+    "field that may be missing": _pipeline(a=field("total"), b=field("rank"), c=field("first")),
+    "log1p": _pipeline(a=log1p("count"), b=log1p("paid"), c=log1p("rank"), d=log1p("lat")),
+    "differs": _pipeline(a=differs("note", "a"), b=differs("coupon", "b"), c=differs("shop", 3)),
+    "multiple_of": _pipeline(a=multiple_of("count", 2), b=multiple_of("total", 0.5), c=multiple_of("shop", 3)),
+    "distance_km": _pipeline(a=distance_km("lat", "lon", of=(0.0, 180.0))),
+    "feature": _pipeline(a=busy, b=long_note),
+    "field of a list": _pipeline(a=wide, b=field("count")),
+    "feature that raises": _pipeline(a=tight, b=field("count")),
+    "count and ratio": _pipeline(a=shop.count("5m"), b=shop.count("1h", exact=True), c=shop.ratio("1h", "1d")),
+    "count before, and delayed": _pipeline(a=shop.count("1h", counting_this=False), b=shop.count("1d", delay="1h")),
+    "sum and mean": _pipeline(a=shop.sum("count", "1h"), b=shop.mean("total", "1d"), c=shop.mean("rank", "1h")),
+    "max and min": _pipeline(a=shop.max("count", "1h"), b=shop.min("total", "1h", exact=True)),
+    "std and zscore": _pipeline(a=shop.std("total", "1d"), b=shop.zscore("count", "1d"), c=shop.zscore("total", "1h")),
+    "robust zscore": _pipeline(a=shop.robust_zscore("total", last=8), b=shop.robust_zscore("count")),
+    "rate": _pipeline(a=shop.rate("paid", "1d"), b=shop.rate("first", "30d", delay="1d", prior=0.1, weight=10)),
+    "decay": _pipeline(a=shop.decayed_count("1h"), b=shop.decayed_sum("total", "1d")),
+    "since": _pipeline(a=shop.since_last(at_most="1h"), b=shop.since_first()),
+    "values": _pipeline(a=shop.distinct("note", "1h"), b=shop.is_new("coupon", "1d"), c=shop.distinct("rank", "1d")),
+    "places": _pipeline(a=shop.speed("lat", "lon"), b=shop.distance("lat", "lon")),
+    "session": _pipeline(a=shop.session_count("30m"), b=shop.session_seconds("2h")),
+    "pairs": _pipeline(a=pair.count("1h"), b=pair.since_last(), c=shop.count("1h"), d=field("count")),
+    "few keys": _pipeline(keys_max=5, a=shop.count("1h"), b=shop.distinct("note", "1d"), c=pair.count("1h")),
+    "memory and a feature that raises": _pipeline(a=tight, b=shop.count("1h"), c=shop.sum("total", "1h")),
+    "no logistic": _pipeline(logistic=False, a=field("count"), b=distance_km("lat", "lon", of=(90.0, 0.0))),
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {
@@ -94,6 +119,7 @@ NOT_FEATURES = {
     "Label": "a base class for what turned out true",
     "Linear": "the model; every pipeline here has one",
     "Pipeline": "what the laws are about",
+    "per": "each of its features is looked for below",
 }
 
 
@@ -104,8 +130,8 @@ def test_pipeline_keeps(law: Law, name: str, number: int) -> None:
     law(PIPELINES[name], number)
 
 
-def test_there_are_six_laws() -> None:
-    assert len(LAWS) == len(set(LAWS)) == 6  # a suite that finds nothing also passes
+def test_there_are_nine_laws() -> None:
+    assert len(LAWS) == len(set(LAWS)) == 9  # a suite that finds nothing also passes
     assert all(law.__doc__ for law in LAWS)
 
 
@@ -116,10 +142,17 @@ def test_every_maker_of_features_is_under_law_or_is_none_for_a_reason() -> None:
     assert set(NOT_FEATURES) <= set(headrace.__all__), "an entry is no longer needed"
 
 
+def test_every_feature_with_a_memory_is_under_law() -> None:
+    origins = [one.origin for pipeline in PIPELINES.values() for one in pipeline.features.values()]
+    kept = {origin.split(").")[1].split("(")[0] for origin in origins if origin.startswith("per(")}
+    assert kept == {name for name in vars(Per) if not name.startswith("_")}
+    assert len(kept) == 20
+
+
 def test_small_pipelines_score_some_and_reject_some() -> None:
     # A law over a pipeline that rejects everything, or never anything, says little.
-    made = {name: make() for name, make in PIPELINES.items()}
-    scored = {name: len(one.step(some_events(one.events, 200, 1)).predictions) for name, one in made.items()}
+    made = PIPELINES
+    scored = {name: len(step(one, some_events(one.events, 200, 1)).predictions) for name, one in made.items()}
     assert all(scored.values()), scored
     assert scored["field"] == scored["differs"] == 200
     assert 0 < scored["feature that raises"] < 200
@@ -132,7 +165,7 @@ def test_a_law_that_is_broken_says_where() -> None:
         return count - count.mean()
 
     with pytest.raises(AssertionError, match=r"^seed 3: events came one by one, and event \d+ scored .+, not .+$"):
-        one_by_one_is_the_same_as_all_at_once(lambda: _pipeline(a=unusual), 3)
+        one_by_one_is_the_same_as_all_at_once(_pipeline(a=unusual), 3)
 
 
 # Numbers where vectorised code likes to differ from itself: equal ones, tiny ones, huge ones, both zeros.
@@ -172,9 +205,9 @@ def _bits(predictions: list) -> list[tuple]:
 @given(st.lists(payments, max_size=40), st.lists(st.integers(0, 40), max_size=6))
 @fixed
 def test_any_partition_of_a_batch_gives_the_same_bits(events: list, cuts: list[int]) -> None:
-    whole = fraud.step(events)
+    whole = step(fraud, events)
     bounds = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
-    parts = [fraud.step(events[begin:end]) for begin, end in itertools.pairwise(bounds)]
+    parts = [step(fraud, events[begin:end]) for begin, end in itertools.pairwise(bounds)]
     assert _bits([made for part in parts for made in part.predictions]) == _bits(whole.predictions)
     rejected = [
         one._replace(at=one.at + begin) for begin, part in zip(bounds, parts, strict=False) for one in part.rejections
@@ -196,8 +229,8 @@ def test_an_event_that_fails_takes_no_other_with_it(drawn: list) -> None:
     for event, kind in drawn:
         event.amount = harm.get(kind, event.amount)
     events = [event for event, _ in drawn]
-    effects = pipeline.step(events)
-    alone = pipeline.step([event for event, kind in drawn if not kind])
+    effects = step(pipeline, events)
+    alone = step(pipeline, [event for event, kind in drawn if not kind])
     assert not alone.rejections
     assert _bits(effects.predictions) == _bits(alone.predictions)
     want = [(at, "feature_failed" if kind == "raises" else "not_finite") for at, (_, kind) in enumerate(drawn) if kind]
@@ -223,7 +256,7 @@ def _fraud_by_hand(event: Transaction) -> float:
 @given(st.lists(sane_payments, min_size=1, max_size=30))
 @fixed
 def test_fraud_scores_what_the_formula_says(events: list) -> None:
-    effects = fraud.step(events)
+    effects = step(fraud, events)
     assert not effects.rejections
     for event, made in zip(events, effects.predictions, strict=True):
         # At the antipode the distance itself is known to seven digits only: arcsin is flat out there.
@@ -249,14 +282,15 @@ def test_fraud_scores_ordinary_payments_as_the_formula_says(number: int) -> None
         )
         for place in range(500)
     ]
-    for event, made in zip(events, fraud.step(events).predictions, strict=True):
+    for event, made in zip(events, step(fraud, events).predictions, strict=True):
         assert math.isclose(made.score, _fraud_by_hand(event), rel_tol=1e-12, abs_tol=0.0), event
 
 
 def _score(pipeline: Pipeline, **fields: object) -> float:
     return (
-        pipeline.step(
-            [pipeline.events(**{"number": 1, "when": 0.0, "shop": 1, "count": 0, "paid": False, "note": "", **fields})]
+        step(
+            pipeline,
+            [pipeline.events(**{"number": 1, "when": 0.0, "shop": 1, "count": 0, "paid": False, "note": "", **fields})],
         )
         .predictions[0]
         .score
@@ -319,13 +353,15 @@ def test_a_field_of_several_numbers_is_given_as_it_is(weights: list[list[float]]
         seen.append(list(weights))
         return [sum(one) for one in weights]
 
-    effects = Pipeline(name="one", events=Order, features={"a": added}, static=ONE).step(_orders(*weights))
+    effects = step(Pipeline(name="one", events=Order, features={"a": added}, static=ONE), _orders(*weights))
     assert [made.score for made in effects.predictions] == list(map(sum, weights))
     assert seen == [weights]
 
 
 def test_a_field_of_several_numbers_is_no_feature_by_itself() -> None:
-    effects = Pipeline(name="one", events=Order, features={"a": field("weights")}, static=ONE).step(_orders([1.0, 2.0]))
+    effects = step(
+        Pipeline(name="one", events=Order, features={"a": field("weights")}, static=ONE), _orders([1.0, 2.0])
+    )
     assert [one.reason.value for one in effects.rejections] == ["feature_failed"]
 
 
@@ -359,7 +395,7 @@ def test_an_event_with_an_infinite_sum_is_rejected_and_its_cause_named(weight: f
     )
     events = some_events(Transaction, 3, 1)
     events[1].amount = -1.0  # and the logarithm of zero is minus infinity
-    effects = pipeline.step(events)
+    effects = step(pipeline, events)
     assert len(effects.predictions) == 2
     ((at, reason, told, _),) = effects.rejections
     assert (at, reason.value) == (1, "not_finite")
@@ -372,12 +408,12 @@ def test_finite_features_with_an_infinite_sum_are_rejected_too(lat: float) -> No
     pipeline = Pipeline(name="one", events=Order, features={"a": field("lat")}, static=Linear({"a": 4.0}))
     (event,) = _orders([])
     event.lat = lat
-    assert [one.reason.value for one in pipeline.step([event]).rejections] == ["not_finite"]
+    assert [one.reason.value for one in step(pipeline, [event]).rejections] == ["not_finite"]
 
 
 def test_predictions_of_two_pipelines_of_the_same_parts_are_equal() -> None:
     events = some_events(Order, 5, 1)
-    one, other = (_pipeline(a=field("count")).step(events).predictions for _ in range(2))
+    one, other = (step(_pipeline(a=field("count")), events).predictions for _ in range(2))
     assert one == other
     assert type(one[0]) is type(other[0])
 
@@ -388,14 +424,14 @@ def test_predictions_of_another_version_are_others() -> None:
         Pipeline(name="p", events=Order, features={"a": field("count")}, static=Linear({"a": 1.0}, version=version))
         for version in ("1", "2")
     ]
-    one, other = (pipeline.step(events).predictions for pipeline in versions)
+    one, other = (step(pipeline, events).predictions for pipeline in versions)
     assert one != other
     assert (one[0].version, other[0].version) == ("1", "2")
 
 
 def test_prediction_carries_id_time_and_key_under_the_names_of_the_event() -> None:
     events = some_events(Order, 3, 1)
-    predictions = _pipeline(a=field("count")).step(events).predictions
+    predictions = step(_pipeline(a=field("count")), events).predictions
     fields = ("number", "when", "shop", "score", "static", "online", "model", "version")
     assert predictions[0].__struct_fields__ == fields
     made = [(one.number, one.when, one.shop, one.model, one.version) for one in predictions]
@@ -403,13 +439,13 @@ def test_prediction_carries_id_time_and_key_under_the_names_of_the_event() -> No
 
 
 def test_no_events_have_no_effects() -> None:
-    assert fraud.step([]) == ([], [], [])
+    assert step(fraud, []) == ([], [], [], None)
 
 
 def _told(function: Callable, **fields: object) -> str:
     pipeline = Pipeline(name="one", events=Order, features={"a": feature(function)}, static=ONE)
-    rejection = pipeline.step(
-        [Order(**{"number": 1, "when": 0.0, "shop": 1, "count": 0, "paid": False, "note": "", **fields})]
+    rejection = step(
+        pipeline, [Order(**{"number": 1, "when": 0.0, "shop": 1, "count": 0, "paid": False, "note": "", **fields})]
     ).rejections[0]
     return rejection.message
 
@@ -454,7 +490,7 @@ def test_a_model_that_raises_rejects_the_event() -> None:
             raise MemoryError("no room")
 
     pipeline = Pipeline(name="one", events=Order, features={"a": field("count")}, static=Broken({"a": 1.0}))
-    effects = pipeline.step(some_events(Order, 3, 1))
+    effects = step(pipeline, some_events(Order, 3, 1))
     assert effects.predictions == []
     told = [(one.at, one.reason.value, one.message, one.error) for one in effects.rejections]
     assert told == [(at, "model_failed", "model raised MemoryError('no room')", "MemoryError") for at in range(3)]
@@ -463,6 +499,6 @@ def test_a_model_that_raises_rejects_the_event() -> None:
 def test_a_whole_number_too_large_for_a_float_rejects_its_event_alone() -> None:
     events = some_events(Order, 3, 1)
     events[1].count = 10**400
-    effects = _pipeline(a=field("count")).step(events)
+    effects = step(_pipeline(a=field("count")), events)
     assert [made.number for made in effects.predictions] == [0, 2]
     assert [(one.at, one.reason.value) for one in effects.rejections] == [(1, "feature_failed")]

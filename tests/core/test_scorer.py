@@ -15,6 +15,7 @@ from headrace.schemas.dead_letter import Reason
 from headrace.stream.agents import Scorer, _parts
 from headrace.stream.commit import Output, Outputs
 from headrace.stream.poller import Taken
+from headrace.stream.state import Memory
 from headrace.stream.transport import RecordBatch
 
 fixed = settings(derandomize=True, deadline=None, max_examples=100)
@@ -22,10 +23,19 @@ PREDICTIONS, ALERTS, DEAD_LETTERS = "predictions", "alerts", "dead-letters"
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
 
-def _scorer(pipeline: Pipeline = fraud, *, bytes_max: int = 100_000, **options: Any) -> Scorer:
+class Alone(Scorer):
+    """A scorer to which every batch is of a partition of which nothing was seen before."""
+
+    def step(self, messages: list[Any]) -> Outputs:  # type: ignore[override]
+        """Return what is to be published for these records."""
+        memory = Memory(("transactions", 0), "state", self._pipeline.fresh(), None, bytes_max=1_000)
+        return super().step(messages, memory, len(messages))
+
+
+def _scorer(pipeline: Pipeline = fraud, *, bytes_max: int = 100_000, **options: Any) -> Alone:
     config = config_of(event_bytes_max=50_000, **options)
     topics = (config.topic_predictions, config.topic_alerts, config.topic_dead_letters)
-    return Scorer(pipeline, config, dict.fromkeys(topics, bytes_max))
+    return Alone(pipeline, config, dict.fromkeys(topics, bytes_max))
 
 
 def _published(outputs: Outputs) -> list[tuple[str, Any, dict, Headers | None]]:
@@ -423,8 +433,8 @@ def test_a_key_that_is_a_number_is_published_as_its_digits() -> None:
 
 def test_alerts_go_to_their_topic_under_their_id() -> None:
     class Alarmed(Pipeline):
-        def step(self, events):
-            made = super().step(events)
+        def step(self, events, state):
+            made = super().step(events, state)
             alert = Alert(id="drift-7", at=1.5, kind="drift", state="raised", text="it moved")
             return Effects(made.predictions, made.rejections, [alert])
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import confluent_kafka
 from aiokafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 from faults import reader
 from faults.generator import Generator
@@ -60,6 +61,7 @@ class Stage:
         self.predictions = f"predictions-{name}"
         self.dead_letters = f"dead-letters-{name}"
         self.alerts = f"alerts-{name}"
+        self.state_topic = f"{self.group}-state"
         self.workers: dict[str, Worker] = {}
         self.verifier = Verifier(address, self.topic, self.predictions, self.dead_letters, self.group)
         self._predictions_config = dict(predictions_config or {})
@@ -85,6 +87,8 @@ class Stage:
             generator.abandon()
         if self._live is not None:
             self._live.abandon()
+        if self.state_topic in self._admin.list_topics(timeout=10).topics:
+            self._topics.append(self.state_topic)
         if self._topics:
             for done in self._admin.delete_topics(self._topics, operation_timeout=30).values():
                 done.exception(30)
@@ -95,6 +99,27 @@ class Stage:
         self._admin.create_topics([new], operation_timeout=30)[topic].result(30)
         self._topics.append(topic)
         return topic
+
+    def cut(self, topic: str, partition: int) -> None:
+        """Delete every record of a partition that is there now; a compacted topic would refuse."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        resource.add_incremental_config(
+            ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
+        )
+        self._admin.incremental_alter_configs([resource])[resource].result(30)
+        end = TopicPartition(topic, partition)
+        offset = reader.ends(self.address, [topic])[end]
+        cut = confluent_kafka.TopicPartition(topic, partition, offset)
+        next(iter(self._admin.delete_records([cut]).values())).result(30)
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        new = NewPartitions(topic, partitions)
+        self._admin.create_partitions([new], operation_timeout=30)[topic].result(30)
+        self.wait_until(
+            lambda: len(self._admin.list_topics(topic, timeout=10).topics[topic].partitions) == partitions,
+            lambda: f"{topic} has not {partitions} partitions yet",
+        )
 
     def delete(self, topic: str) -> None:
         """Take a topic away while others use it; `create` makes it again."""

@@ -1,0 +1,918 @@
+"""Features with a memory: what happened before to the same key."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from headrace.models.features import EARTH_RADIUS_KM, Feature, FeatureFailed
+from headrace.models.features import Columns as Batch
+from headrace.models.memory import NEVER, Array, Columns, Entries, Floats, Ints, Measure, newer
+
+TILES = 60  # in a window, unless it says otherwise
+ENTRIES_MAX = 4_096  # per key and window length
+VALUES_MAX = 256  # different values that are told apart per key
+LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
+DAY = 86_400.0
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": DAY, "w": 7 * DAY}
+
+
+def seconds(span: str) -> float:
+    """Return how long a span is.
+
+    >>> seconds("5m"), seconds("1.5h"), seconds("30d")
+    (300.0, 5400.0, 2592000.0)
+    >>> seconds("5 minutes")
+    Traceback (most recent call last):
+    ValueError: '5 minutes' is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d
+    """
+    written = _SPAN.fullmatch(span)
+    length = float(written[1]) * _UNITS[written[2]] if written else 0.0
+    if not 0 < length < float("inf"):
+        text = f"{span!r} is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d"
+        raise ValueError(text)
+    return length
+
+
+class Fields(Protocol):
+    """The fields of a batch as columns, or a part of one."""
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a column of numbers, or of objects."""
+
+
+class Wanted(Protocol):
+    """A number that a feature needs of its key's past. Equal ones are kept once."""
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """What can be kept together."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+
+    def keeper(self, all_of_them: Sequence[Any]) -> "Keeper":
+        """Make what keeps these, which have ``kept_by`` in common."""
+
+
+class Keeper:
+    """Keeps something for every row of a table.
+
+    ``step`` gets a round of events, of which no two have the same row. It returns what was kept *before*
+    them, one column for each that is wanted, and takes them in. It works element by element, so where a
+    batch is cut cannot show.
+    """
+
+    measures: Mapping[str, Measure] = MappingProxyType({})
+    horizon = 30 * DAY  # a row that nothing happened to for so long may be forgotten
+
+    def __init__(self) -> None:
+        self.columns = Columns(self.measures)
+        self.entries: Entries | None = None
+        self.late = 0  # events that came too late to be remembered
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
+        """Return what was wanted, as it was before these events, and take them in."""
+        raise NotImplementedError
+
+    def grow(self, count: int) -> None:
+        """Make room for so many rows."""
+        self.columns.grow(count)
+        if self.entries is not None:
+            self.entries.grow(count)
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Set rows back to what they are before anything happened."""
+        self.columns.reset(rows)
+        if self.entries is not None:
+            self.entries.forget(rows)
+
+    def dump(self, count: int) -> dict[str, Any]:
+        """Return the first rows as plain data."""
+        entries = None if self.entries is None else self.entries.dump(count)
+        return {"columns": self.columns.dump(count), "entries": entries, "late": self.late}
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take what ``dump`` returned."""
+        self.columns.load(data["columns"])
+        if self.entries is not None:
+            self.entries.load(data["entries"])
+        self.late = data["late"]
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return self.columns.bytes + (0 if self.entries is None else self.entries.bytes)
+
+
+@dataclass(frozen=True)
+class Window:
+    """An aggregate over a span of time that ends at the event, or ``delay`` before it.
+
+    With tiles the ends of the window lie on whole tiles: an event that is older than the span is never in
+    it, and of those in its oldest ``tile`` seconds some are not. Without tiles (zero) it is exact.
+    """
+
+    field: str  # empty: the events themselves
+    kind: str
+    span: float
+    tile: float
+    delay: float
+    late: float
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """Windows with the same tiles share them."""
+        return ("window", self.tile, self.late)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+        return (self.field,) if self.field else ()
+
+    def keeper(self, all_of_them: Sequence["Window"]) -> "Windows":
+        """Make what keeps these."""
+        return Windows(all_of_them)
+
+
+_INFINITE = float("inf")
+ORIGIN = "origin"  # not of a window: the first value that the key had, from which deviations are measured
+_JOINS: dict[str, Measure] = {
+    "events": Measure("i4", 0),
+    "count": Measure("i4", 0),
+    "sum": Measure("f8", 0.0),
+    "shifted": Measure("f8", 0.0),
+    "squares": Measure("f8", 0.0),
+    "max": Measure("f8", -_INFINITE, np.maximum),
+    "min": Measure("f8", _INFINITE, np.minimum),
+}
+
+
+class Windows(Keeper):
+    """Tiles of events, from which any number of windows are read."""
+
+    def __init__(self, wanted: Sequence[Window]) -> None:
+        self._wanted = list(wanted)
+        self._tile = wanted[0].tile
+        unit = self._tile or 1.0
+        self._bounds = [((one.delay + one.span) / unit, one.delay / unit) for one in wanted]
+        self._keep = max(longest for longest, _ in self._bounds) + np.ceil(wanted[0].late / unit)
+        self.horizon = self._keep * unit
+        kept = dict.fromkeys((one.field, one.kind) for one in wanted if one.kind != ORIGIN)
+        self._shifted = list(dict.fromkeys(name for name, kind in kept if kind in ("shifted", "squares")))
+        self.measures = {
+            "newest": Measure("f8", NEVER),
+            **{f"origin {name}": Measure("f8", np.nan) for name in self._shifted},
+        }
+        super().__init__()
+        self._kept = {f"{kind} {field}": (field, kind) for field, kind in kept}
+        measures = {name: _JOINS[kind] for name, (_, kind) in self._kept.items()}
+        entries_max = min(ENTRIES_MAX, int(self._keep) + 1) if self._tile else ENTRIES_MAX
+        self.entries = Entries(measures, entries_max=entries_max)
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
+        """Return the windows as they were before these events, and take them in."""
+        assert self.entries is not None
+        tags = np.floor(at / self._tile) if self._tile else at
+        looks = self.entries.look(rows)
+        newest = self.columns["newest"]
+        needed = newest[rows] - self._keep  # what is older may be gone, so nobody looks at it
+        made: list[Array] = [
+            self.columns[f"origin {one.field}"][rows]
+            if one.kind == ORIGIN
+            else np.full(len(rows), _JOINS[one.kind].fill, np.float64)
+            for one in self._wanted
+        ]
+        for look in looks:
+            now = tags[look.asked, None]
+            masks: dict[tuple[float, float], Array] = {}
+            for one, bounds, column in zip(self._wanted, self._bounds, made, strict=True):
+                if one.kind == ORIGIN:
+                    continue
+                if bounds not in masks:
+                    since = np.maximum(now - bounds[0], needed[look.asked, None])
+                    masks[bounds] = (look.tags > since) & (look.tags <= now - bounds[1])
+                values = look.values(f"{one.kind} {one.field}")
+                joined = _JOINS[one.kind]
+                column[look.asked] = joined.join.reduce(np.where(masks[bounds], values, joined.fill), axis=1)  # type: ignore[attr-defined]
+        last = np.maximum(newest[rows], tags)
+        newest[rows] = last
+        needed_after = last - self._keep
+        on_time = tags > needed_after
+        added = self._values(rows, len(rows), fields)
+        if not on_time.all():
+            self.late += int(len(rows) - on_time.sum())
+            chosen = np.flatnonzero(on_time)
+            rows, tags, needed_after = rows[chosen], tags[chosen], needed_after[chosen]
+            added = {name: column[chosen] for name, column in added.items()}
+            looks = None  # type: ignore[assignment]
+        self.entries.join(rows, tags, needed_after, added, looks)
+        return made
+
+    def _values(self, rows: Ints, count: int, fields: Fields) -> dict[str, Array]:
+        origins: dict[str, Array] = {}
+        for name in self._shifted:
+            kept, values = self.columns[f"origin {name}"], fields[name]
+            origin = kept[rows]
+            origins[name] = kept[rows] = np.where(np.isnan(origin) & np.isfinite(values), values, origin)
+        return {
+            name: _value(kind, fields[field] if field else None, origins.get(field), count)
+            for name, (field, kind) in self._kept.items()
+        }
+
+
+def _value(kind: str, values: Array | None, origin: Array | None, count: int) -> Array:
+    """Return what each event adds to a tile; a missing value adds nothing."""
+    if values is None:
+        return np.ones(count, np.int32)
+    there = np.isfinite(values)
+    if kind == "count":
+        return there.astype(np.int32)
+    if kind in ("shifted", "squares"):
+        away = values - origin
+        values = away * away if kind == "squares" else away
+    filled: Array = np.where(there, values, _JOINS[kind].fill)
+    return filled
+
+
+@dataclass(frozen=True)
+class Last:
+    """A field of the newest event, or its time where the field is empty."""
+
+    field: str = ""
+    horizon: float = 30 * DAY
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """All fields of the newest event are kept together."""
+        return ("last",)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+        return (self.field,) if self.field else ()
+
+    def keeper(self, all_of_them: Sequence["Last"]) -> "Lasts":
+        """Make what keeps these."""
+        return Lasts(all_of_them)
+
+
+class Lasts(Keeper):
+    """The newest event's time and fields. A late event changes nothing."""
+
+    def __init__(self, wanted: Sequence[Last]) -> None:
+        self._wanted = list(wanted)
+        self._fields = list(dict.fromkeys(one.field for one in wanted if one.field))
+        self.measures = {"at": Measure("f8", NEVER), **{f"of {name}": Measure("f8", np.nan) for name in self._fields}}
+        self.horizon = max(one.horizon for one in wanted)
+        super().__init__()
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
+        """Return what was last, and take these events in."""
+        made = [self.columns[f"of {one.field}" if one.field else "at"][rows] for one in self._wanted]
+        times = self.columns["at"]
+        newer_ones = at >= times[rows]
+        for name in self._fields:
+            kept = self.columns[f"of {name}"]
+            kept[rows] = np.where(newer_ones, fields[name], kept[rows])
+        times[rows] = np.maximum(times[rows], at)
+        return made
+
+
+@dataclass(frozen=True)
+class First:
+    """The time of the first event."""
+
+    horizon: float
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """There is one."""
+        return ("first",)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """No field but the time."""
+        return ()
+
+    def keeper(self, all_of_them: Sequence["First"]) -> "Firsts":
+        """Make what keeps these."""
+        return Firsts(all_of_them)
+
+
+class Firsts(Keeper):
+    """The time of the first event."""
+
+    measures = MappingProxyType({"at": Measure("f8", _INFINITE)})
+
+    def __init__(self, wanted: Sequence[First]) -> None:
+        super().__init__()
+        self._count = len(wanted)
+        self.horizon = max(one.horizon for one in wanted)
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:  # noqa: ARG002 - every keeper's signature
+        """Return the time of the first event before these."""
+        kept = self.columns["at"]
+        before = kept[rows]
+        kept[rows] = np.minimum(before, at)
+        return [before] * self._count
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A sum in which an event counts half after ``half_life`` seconds, as of the newest event."""
+
+    field: str  # empty: the events themselves
+    half_life: float
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """Each on its own."""
+        return ("decay", self.field, self.half_life)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+        return (self.field,) if self.field else ()
+
+    def keeper(self, all_of_them: Sequence["Decay"]) -> "Decays":
+        """Make what keeps it."""
+        return Decays(all_of_them[0])
+
+
+class Decays(Keeper):
+    """A sum that fades. An event that comes late counts what it would count by now."""
+
+    measures = MappingProxyType({"sum": Measure("f8", 0.0), "at": Measure("f8", NEVER)})
+
+    def __init__(self, wanted: Decay) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self.horizon = 50 * wanted.half_life
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
+        """Return the sum as of the event, without it, and take the event in."""
+        sums, times = self.columns["sum"], self.columns["at"]
+        newest = np.maximum(times[rows], at)
+        faded: Array = sums[rows] * np.exp2((times[rows] - newest) / self._wanted.half_life)
+        values = fields[self._wanted.field] if self._wanted.field else np.ones(len(rows))
+        values = np.where(np.isfinite(values), values, 0.0)
+        sums[rows] = faded + values * np.exp2((at - newest) / self._wanted.half_life)
+        times[rows] = newest
+        return [faded]
+
+
+@dataclass(frozen=True)
+class Values:
+    """How many different values a field had in the span, and whether this event's was among them."""
+
+    field: str
+    what: str  # "others": different values but for this one; "known": one where this one is among them
+    span: float
+    late: float
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """All spans of a field share its values."""
+        return ("values", self.field, self.late)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+        return (self.field,)
+
+    def keeper(self, all_of_them: Sequence["Values"]) -> "ValuesOf":
+        """Make what keeps these."""
+        return ValuesOf(all_of_them)
+
+
+class ValuesOf(Keeper):
+    """Different values of a field, each with the time when it was last met.
+
+    ``VALUES_MAX`` of them are told apart per key; from there on the one that was not met for longest leaves.
+    """
+
+    measures = MappingProxyType({"newest": Measure("f8", NEVER)})
+
+    def __init__(self, wanted: Sequence[Values]) -> None:
+        super().__init__()
+        self._wanted = list(wanted)
+        self._field = wanted[0].field
+        self._keep = max(one.span for one in wanted) + wanted[0].late
+        self.horizon = self._keep
+        self.entries = Entries({"value": Measure("i8", 0, newer)}, entries_max=VALUES_MAX, by="value")
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
+        """Return what was wanted, and take the values in; a missing value is none."""
+        assert self.entries is not None
+        hashes, there = hashed(fields[self._field])
+        made: list[Array] = [np.zeros(len(rows)) for _ in self._wanted]
+        newest = self.columns["newest"]
+        needed = newest[rows] - self._keep
+        for look in self.entries.look(rows):
+            mine = look.values("value") == hashes[look.asked, None]
+            for one, column in zip(self._wanted, made, strict=True):
+                met = look.tags > np.maximum(at - one.span, needed)[look.asked, None]
+                column[look.asked] = (met & (mine if one.what == "known" else ~mine)).sum(axis=1)
+        newest[rows] = np.maximum(newest[rows], at)
+        needed_after = newest[rows] - self._keep
+        chosen = np.flatnonzero(there & (at > needed_after))
+        self.late += int((at <= needed_after).sum())
+        self.entries.join(rows[chosen], at[chosen], needed_after[chosen], {"value": hashes[chosen]})
+        return made
+
+
+_HASHES: dict[object, int] = {}
+_HASHES_MAX = 1_000_000
+
+
+def hashed(values: Array) -> tuple[Ints, Array]:
+    """Return a number for each value, the same in every process, and which values are there at all.
+
+    >>> numbers, there = hashed(np.array(["FR", None, "FR"], object))
+    >>> bool(numbers[0] == numbers[2]), there.tolist()
+    (True, [True, False, True])
+    """
+    if values.dtype != object:
+        return np.where(values == 0, 0.0, values).view(np.int64), np.isfinite(values)
+    if len(_HASHES) > _HASHES_MAX:
+        _HASHES.clear()
+    known = _HASHES.get
+    made = np.fromiter(
+        (number if (number := known(value)) is not None else _hash(value) for value in values), np.int64, len(values)
+    )
+    return made, np.fromiter((value is not None for value in values), bool, len(values))
+
+
+def _hash(value: object) -> int:
+    digest = blake2b(f"{type(value).__name__} {value}".encode(errors="surrogatepass"), digest_size=8).digest()
+    number = _HASHES[value] = int.from_bytes(digest, "little", signed=True)
+    return number
+
+
+@dataclass(frozen=True)
+class Session:
+    """Events with no more than ``gap`` seconds between them: how many, or since when."""
+
+    what: str  # "count" or "start"
+    gap: float
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """Those with the same gap."""
+        return ("session", self.gap)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """No field but the time."""
+        return ()
+
+    def keeper(self, all_of_them: Sequence["Session"]) -> "Sessions":
+        """Make what keeps these."""
+        return Sessions(all_of_them)
+
+
+class Sessions(Keeper):
+    """The session that is going on: its events, its start and its last event."""
+
+    measures = MappingProxyType(
+        {"count": Measure("i8", 0), "start": Measure("f8", _INFINITE), "last": Measure("f8", NEVER)}
+    )
+
+    def __init__(self, wanted: Sequence[Session]) -> None:
+        super().__init__()
+        self._wanted = list(wanted)
+        self._gap = wanted[0].gap
+        self.horizon = self._gap
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:  # noqa: ARG002 - every keeper's signature
+        """Return the session that these events fall into, without them, and take them in."""
+        count, start, last = self.columns["count"], self.columns["start"], self.columns["last"]
+        goes_on = at - last[rows] <= self._gap
+        so_far = {
+            "count": np.where(goes_on, count[rows], 0),
+            "start": np.where(goes_on, np.minimum(start[rows], at), at),
+        }
+        count[rows] = so_far["count"] + 1
+        start[rows] = so_far["start"]
+        last[rows] = np.maximum(last[rows], at)
+        return [so_far[one.what] for one in self._wanted]
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The last values of a field, in order of arrival."""
+
+    field: str
+    count: int
+
+    @property
+    def kept_by(self) -> tuple[Any, ...]:
+        """Each on its own."""
+        return ("recent", self.field, self.count)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields that it needs."""
+        return (self.field,)
+
+    def keeper(self, all_of_them: Sequence["Recent"]) -> "Recents":
+        """Make what keeps it."""
+        return Recents(all_of_them[0])
+
+
+class Recents(Keeper):
+    """The last values of a field: a table with NaN where there is none yet."""
+
+    def __init__(self, wanted: Recent) -> None:
+        self._wanted = wanted
+        self.measures = {"values": Measure("f8", np.nan, width=wanted.count), "next": Measure("i4", 0)}
+        super().__init__()
+
+    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:  # noqa: ARG002 - every keeper's signature
+        """Return the last values, a row for each event, and take these in."""
+        values, places = self.columns["values"], self.columns["next"]
+        made = values[rows]
+        arriving = fields[self._wanted.field]
+        there = np.flatnonzero(np.isfinite(arriving))
+        chosen = rows[there]
+        values[chosen, places[chosen]] = arriving[there]
+        places[chosen] = (places[chosen] + 1) % self._wanted.count
+        return [made]
+
+
+class KeyedFeature(Feature):
+    """A feature that is made of what is remembered of its key, and of the event itself."""
+
+    def __init__(
+        self,
+        keys: tuple[str, ...],
+        wanted: Sequence[Wanted],
+        combine: Callable[..., Any],
+        fields: Sequence[str] = (),
+        *,
+        origin: str,
+    ) -> None:
+        reads = dict.fromkeys([*keys, *(name for one in wanted for name in one.reads), *fields])
+        super().__init__(combine, list(reads), origin=origin)
+        self.keys = keys
+        self.wanted = tuple(wanted)
+        self.numbers = tuple(dict.fromkeys(name for one in wanted if not isinstance(one, Values) for name in one.reads))
+        self._combine = combine
+        self._own = tuple(fields)
+
+    def check(self, name: str, columns: Batch, time: str) -> None:
+        """Raise ``FeatureFailed`` where an event has no time, or a number that is too large to be one."""
+        try:
+            times, *_ = [columns[field] for field in (time, *self.numbers)]
+        except (ValueError, OverflowError) as error:
+            raise FeatureFailed(self, name, f"raised {type(error).__name__}: {error}") from error
+        if not np.isfinite(times).all():
+            raise FeatureFailed(self, name, f"the event's time, {time!r}, is not finite")
+
+    def combined(self, at: Floats, kept: Mapping[Any, Array], fields: Fields) -> Floats:
+        """Return the feature's column, from what was kept before each event and from the event."""
+        made = self._combine(at, *[kept[one] for one in self.wanted], *[fields[name] for name in self._own])
+        return np.asarray(made, np.float64)
+
+
+class Per:
+    """Makes features that remember per key. ``per("card")`` is the way to get one."""
+
+    def __init__(self, keys: tuple[str, ...], *, late: str = LATE) -> None:
+        self.keys = keys
+        self._late = seconds(late)
+
+    def count(
+        self, span: str, *, tile: str = "", exact: bool = False, delay: str = "", counting_this: bool = True
+    ) -> KeyedFeature:
+        """Count the events in the span.
+
+        >>> per("card").count("5m")
+        <Feature of card, per('card').count('5m')>
+        """
+        window = self._window("", "events", span, tile, exact, delay)
+        own = 1.0 if counting_this and not delay else 0.0
+        return self._feature([window], lambda _at, events: events + own, origin=f"count({span!r})")
+
+    def sum(
+        self, field: str, span: str, *, tile: str = "", exact: bool = False, delay: str = "", counting_this: bool = True
+    ) -> KeyedFeature:
+        """Add up a field over the span; a missing value adds nothing."""
+        window = self._window(field, "sum", span, tile, exact, delay)
+
+        def combine(_at: Floats, total: Array, own: Array) -> Array:
+            return total + _or(own, 0.0) if counting_this and not delay else total
+
+        return self._feature([window], combine, [field], origin=f"sum({field!r}, {span!r})")
+
+    def mean(
+        self,
+        field: str,
+        span: str,
+        *,
+        tile: str = "",
+        exact: bool = False,
+        delay: str = "",
+        counting_this: bool = True,
+        otherwise: float = 0.0,
+    ) -> KeyedFeature:
+        """Average a field over the span; ``otherwise`` where there is nothing to average."""
+        windows = [self._window(field, kind, span, tile, exact, delay) for kind in ("sum", "count")]
+
+        def combine(_at: Floats, total: Array, count: Array, own: Array) -> Array:
+            if counting_this and not delay:
+                total, count = total + _or(own, 0.0), count + np.isfinite(own)
+            return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+
+        return self._feature(windows, combine, [field], origin=f"mean({field!r}, {span!r})")
+
+    def max(
+        self,
+        field: str,
+        span: str,
+        *,
+        tile: str = "",
+        exact: bool = False,
+        delay: str = "",
+        counting_this: bool = True,
+        otherwise: float = 0.0,
+    ) -> KeyedFeature:
+        """Take the largest value in the span; ``otherwise`` where there is none."""
+        window = self._window(field, "max", span, tile, exact, delay)
+
+        def combine(_at: Floats, largest: Array, own: Array) -> Array:
+            most = np.maximum(largest, _or(own, -_INFINITE)) if counting_this and not delay else largest
+            return _or(most, otherwise)
+
+        return self._feature([window], combine, [field], origin=f"max({field!r}, {span!r})")
+
+    def min(
+        self,
+        field: str,
+        span: str,
+        *,
+        tile: str = "",
+        exact: bool = False,
+        delay: str = "",
+        counting_this: bool = True,
+        otherwise: float = 0.0,
+    ) -> KeyedFeature:
+        """Take the smallest value in the span; ``otherwise`` where there is none."""
+        window = self._window(field, "min", span, tile, exact, delay)
+
+        def combine(_at: Floats, smallest: Array, own: Array) -> Array:
+            least = np.minimum(smallest, _or(own, _INFINITE)) if counting_this and not delay else smallest
+            return _or(least, otherwise)
+
+        return self._feature([window], combine, [field], origin=f"min({field!r}, {span!r})")
+
+    def std(
+        self, field: str, span: str, *, tile: str = "", exact: bool = False, otherwise: float = 0.0
+    ) -> KeyedFeature:
+        """Take the standard deviation of a field over the span, this event included (of the sample: n - 1).
+
+        ``otherwise`` where there are not two values.
+        """
+
+        def combine(_at: Floats, count: Array, shifted: Array, squares: Array, origin: Array, own: Array) -> Array:
+            there = np.isfinite(own)
+            away = np.where(there & np.isfinite(origin), own - origin, 0.0)
+            return _deviation(count + there, shifted + away, squares + away * away, otherwise)
+
+        return self._feature(
+            self._moments(field, span, tile, exact), combine, [field], origin=f"std({field!r}, {span!r})"
+        )
+
+    def zscore(self, field: str, span: str, *, tile: str = "", exact: bool = False) -> KeyedFeature:
+        """Say how many standard deviations the field lies above the mean of the span before this event.
+
+        Zero where the span has not two values, or only equal ones.
+        """
+
+        def combine(_at: Floats, count: Array, shifted: Array, squares: Array, origin: Array, own: Array) -> Array:
+            deviation = _deviation(count, shifted, squares, 0.0)
+            away = (own - origin) - shifted / np.maximum(count, 1)
+            return _or(np.where(deviation > 0, away / np.where(deviation > 0, deviation, 1.0), 0.0), 0.0)
+
+        return self._feature(
+            self._moments(field, span, tile, exact), combine, [field], origin=f"zscore({field!r}, {span!r})"
+        )
+
+    def robust_zscore(self, field: str, *, last: int = 32) -> KeyedFeature:
+        """Say how far the field lies from the median of the last values, in units of their median deviation.
+
+        Zero where there are not three values, or most are equal.
+        """
+
+        def combine(_at: Floats, values: Array, own: Array) -> Array:
+            median, count = _median(values)
+            spread, _ = _median(np.abs(values - median[:, None]))
+            usable = (count >= 3) & (spread > 0)
+            return _or(np.where(usable, (own - median) / np.where(usable, 1.4826 * spread, 1.0), 0.0), 0.0)
+
+        return self._feature([Recent(field, last)], combine, [field], origin=f"robust_zscore({field!r}, last={last})")
+
+    def ratio(self, short: str, long: str, *, tile: str = "", exact: bool = False) -> KeyedFeature:
+        """Compare the rate of events in the short span with that in the long one, this event included.
+
+        One where the key is as busy as it used to be.
+        """
+        windows = [self._window("", "events", span, tile, exact, "") for span in (short, long)]
+        scale = seconds(long) / seconds(short)
+        return self._feature(
+            windows,
+            lambda _at, few, many: (few + 1.0) / (many + 1.0) * scale,
+            origin=f"ratio({short!r}, {long!r})",
+        )
+
+    def rate(
+        self,
+        field: str,
+        span: str,
+        *,
+        prior: float = 0.5,
+        weight: float = 2.0,
+        tile: str = "",
+        exact: bool = False,
+        delay: str = "",
+    ) -> KeyedFeature:
+        """Take the share of ones of a field over the span before this event, drawn to ``prior`` while there are few.
+
+        ``weight`` is how many events the prior counts for. With ``delay`` the span ends so long before the
+        event: what is known only later must not be counted earlier.
+        """
+        windows = [self._window(field, kind, span, tile, exact, delay) for kind in ("sum", "count")]
+        return self._feature(
+            windows,
+            lambda _at, ones, count: (ones + prior * weight) / (count + weight),
+            origin=f"rate({field!r}, {span!r})",
+        )
+
+    def decayed_count(self, half_life: str) -> KeyedFeature:
+        """Count events, each of which counts half after ``half_life``, this event included."""
+        return self._feature(
+            [Decay("", seconds(half_life))], lambda _at, total: total + 1.0, origin=f"decayed_count({half_life!r})"
+        )
+
+    def decayed_sum(self, field: str, half_life: str) -> KeyedFeature:
+        """Add up a field, each value of which counts half after ``half_life``, this event included."""
+        return self._feature(
+            [Decay(field, seconds(half_life))],
+            lambda _at, total, own: total + _or(own, 0.0),
+            [field],
+            origin=f"decayed_sum({field!r}, {half_life!r})",
+        )
+
+    def since_last(self, *, at_most: str = "30d") -> KeyedFeature:
+        """Tell the seconds since the key's newest event; ``at_most`` where there was none."""
+        cap = seconds(at_most)
+        return self._feature(
+            [Last("", cap)], lambda at, last: np.clip(at - last, 0.0, cap), origin=f"since_last(at_most={at_most!r})"
+        )
+
+    def since_first(self, *, at_most: str = "30d") -> KeyedFeature:
+        """Tell the seconds since the key's first event; zero where this is it."""
+        cap = seconds(at_most)
+        return self._feature(
+            [First(cap)], lambda at, first: np.clip(at - first, 0.0, cap), origin=f"since_first(at_most={at_most!r})"
+        )
+
+    def distinct(self, field: str, span: str) -> KeyedFeature:
+        """Count the different values of a field over the span, this event's included.
+
+        Exact up to ``VALUES_MAX`` different values per key; a key that had more shows about that many.
+        """
+        return self._feature(
+            [Values(field, "others", seconds(span), self._late)],
+            lambda _at, others, own: others + hashed(own)[1],
+            [field],
+            origin=f"distinct({field!r}, {span!r})",
+        )
+
+    def is_new(self, field: str, span: str) -> KeyedFeature:
+        """Say one where the key did not have this value in the span before; zero where it did, or it is missing."""
+        return self._feature(
+            [Values(field, "known", seconds(span), self._late)],
+            lambda _at, known, own: (known == 0) & hashed(own)[1],
+            [field],
+            origin=f"is_new({field!r}, {span!r})",
+        )
+
+    def distance(self, lat: str, lon: str) -> KeyedFeature:
+        """Measure the great circle from the key's newest event to this one, in kilometres; zero where there is none."""
+        return self._feature(
+            [Last(lat), Last(lon)],
+            lambda _at, *places: _or(great_circle_km(*places), 0.0),
+            [lat, lon],
+            origin=f"distance({lat!r}, {lon!r})",
+        )
+
+    def speed(self, lat: str, lon: str) -> KeyedFeature:
+        """Tell how fast the key must have travelled from its newest event to this one, in km/h.
+
+        Less than a second counts as one, so that two payments at the same moment have a speed.
+        """
+
+        def combine(at: Floats, last: Array, *places: Array) -> Array:
+            hours = np.maximum(np.abs(at - last), 1.0) / 3_600.0
+            return _or(great_circle_km(*places) / hours, 0.0)
+
+        return self._feature([Last(), Last(lat), Last(lon)], combine, [lat, lon], origin=f"speed({lat!r}, {lon!r})")
+
+    def session_count(self, gap: str) -> KeyedFeature:
+        """Count the events of the session, this one included; a session ends when nothing comes for ``gap``."""
+        return self._feature(
+            [Session("count", seconds(gap))], lambda _at, count: count + 1.0, origin=f"session_count({gap!r})"
+        )
+
+    def session_seconds(self, gap: str) -> KeyedFeature:
+        """Tell the seconds since the session began."""
+        return self._feature(
+            [Session("start", seconds(gap))], lambda at, start: at - start, origin=f"session_seconds({gap!r})"
+        )
+
+    def _window(self, field: str, kind: str, span: str, tile: str, exact: bool, delay: str) -> Window:  # noqa: FBT001 - as the methods have it
+        length = _tile(span, tile, exact)
+        behind = seconds(delay) if delay else 0.0
+        if length:
+            behind = float(np.ceil(behind / length) * length)
+        return Window(field, kind, seconds(span), length, behind, self._late)
+
+    def _moments(self, field: str, span: str, tile: str, exact: bool) -> list[Window]:  # noqa: FBT001
+        return [self._window(field, kind, span, tile, exact, "") for kind in ("count", "shifted", "squares", ORIGIN)]
+
+    def _feature(
+        self, wanted: Sequence[Wanted], combine: Callable[..., Any], fields: Sequence[str] = (), *, origin: str
+    ) -> KeyedFeature:
+        keys = ", ".join(map(repr, self.keys))
+        return KeyedFeature(self.keys, wanted, combine, fields, origin=f"per({keys}).{origin}")
+
+
+def per(*keys: str, late: str = LATE) -> Per:
+    """Remember per value of a field, or per pair of values; the topic's key must be among them.
+
+    Windows are whole for events that lie up to ``late`` behind the newest one of their key. An event that is so
+    old that no window can need it any more is scored, and not remembered.
+
+    >>> per("card").sum("amount", "1h").keys, per("card", "merchant").count("30d").keys
+    (('card',), ('card', 'merchant'))
+    """
+    if not keys or len(set(keys)) < len(keys):
+        raise ValueError(f"per{keys!r}: name one field, or several that differ")
+    return Per(keys, late=late)
+
+
+def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
+    if exact:
+        if tile:
+            raise ValueError(f"tile={tile!r} and exact=True: an exact window has no tiles")
+        return 0.0
+    length = seconds(tile) if tile else seconds(span) / TILES
+    if not (seconds(span) / length).is_integer():
+        raise ValueError(f"span {span!r} is not a whole number of tiles of {tile!r}")
+    return length
+
+
+def _or(values: Array, otherwise: float) -> Array:
+    return np.where(np.isfinite(values), values, otherwise)
+
+
+def _there(values: Array) -> Array:
+    return hashed(values)[1]
+
+
+def _deviation(count: Array, shifted: Array, squares: Array, otherwise: float) -> Array:
+    enough = count > 1
+    n = np.where(enough, count, 2)
+    variance = np.maximum(squares - shifted * shifted / n, 0.0) / (n - 1)
+    return np.where(enough, np.sqrt(variance), otherwise)
+
+
+def _median(values: Array) -> tuple[Array, Array]:
+    """Return the median of each row without its NaN, and how many values that were."""
+    in_order = np.sort(values, axis=1)  # NaN comes last
+    count = np.isfinite(in_order).sum(axis=1)
+    low = np.maximum((count - 1) // 2, 0)
+    high = np.minimum(count // 2, values.shape[1] - 1)
+    rows = np.arange(len(values))
+    return (in_order[rows, low] + in_order[rows, high]) / 2, count
+
+
+def great_circle_km(lat_from: Array, lon_from: Array, lat: Array, lon: Array) -> Array:
+    """Return the length of the great circle between two places given in degrees.
+
+    >>> great_circle_km(*np.array([[48.8566], [2.3522], [51.5074], [-0.1278]])).round(1)
+    array([343.6])
+    """
+    phi_from, lam_from, phi, lam = np.radians(lat_from), np.radians(lon_from), np.radians(lat), np.radians(lon)
+    a = np.sin((phi - phi_from) / 2) ** 2 + np.cos(phi) * np.cos(phi_from) * np.sin((lam - lam_from) / 2) ** 2
+    made: Array = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
+    return made

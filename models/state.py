@@ -1,0 +1,229 @@
+"""What a pipeline remembers of one partition."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from headrace.models.keyed import Keeper, KeyedFeature, Wanted
+from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
+
+KEYS_MAX = 2_000_000  # per partition and kind of key
+LEAVE_SHARE = 64  # when there are too many keys, one in so many leaves
+SWEEP_COUNT = 65_536  # events from one look for keys that nothing happened to any more to the next
+CLOCK_COUNT = 1_024  # events of which the median says what time it is: one absurd time moves nothing
+
+
+class Remembered(Protocol):
+    """The fields of a batch: as columns of numbers or objects, and as they are."""
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a field as a column."""
+
+    def raw(self, name: str) -> list[Any]:
+        """Return a field's values as they are."""
+
+
+class Part:
+    """Some events of a batch."""
+
+    def __init__(self, fields: Remembered, places: Ints) -> None:
+        self._fields, self._places = fields, places
+        self._columns: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a field of these events as a column."""
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._fields[name][self._places]
+        return column
+
+
+class Table:
+    """What is remembered per value of some fields.
+
+    Memory is bounded: past ``keys_max`` keys those leave to which nothing came for longest, one in 64 at
+    once; and every 65,536 events those leave to which nothing happened for longer than any feature looks
+    back. Both come at a certain event, so where a batch is cut does not show.
+    """
+
+    def __init__(self, keys: Sequence[str], wanted: Sequence[Wanted], *, keys_max: int) -> None:
+        together: dict[tuple[Any, ...], list[Wanted]] = {}
+        for one in dict.fromkeys(wanted):
+            together.setdefault(one.kept_by, []).append(one)
+        self.key_fields = tuple(keys)
+        self._wanted = list(together.values())
+        self._keepers: list[Keeper] = [group[0].keeper(group) for group in self._wanted]
+        self._horizon = max(keeper.horizon for keeper in self._keepers)
+        self._keys_max = keys_max
+        self._keys = Keys()
+        self._rows = Columns({"arrived": Measure("i8", -1), "newest": Measure("f8", NEVER)})
+        self._clock = np.full(CLOCK_COUNT, NEVER)
+        self._arrived = 0
+        self.evicted = 0  # keys that left because there were too many
+        self.expired = 0  # keys that left because nothing happened to them
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def step(self, at: Floats, fields: Remembered) -> dict[Wanted, Array]:
+        """Return what is wanted, as it was before each event, and take the events in."""
+        keys = fields.raw(self.key_fields[0])
+        if len(self.key_fields) > 1:
+            keys = list(zip(*map(fields.raw, self.key_fields), strict=True))
+        made: dict[Wanted, list[Array]] = {one: [] for group in self._wanted for one in group}
+        done = 0
+        while done < len(keys):
+            until = min(len(keys), done + SWEEP_COUNT - self._arrived % SWEEP_COUNT)
+            rows = self._rows_of(keys[done:until] if (done, until) != (0, len(keys)) else keys)
+            places = np.arange(done, done + len(rows))
+            self._carry_out(rows, places, at, fields, made)
+            done += len(rows)
+            if self._arrived % SWEEP_COUNT == 0:
+                self._sweep()
+            elif done < until:
+                self._make_room()
+        return {one: parts[0] if len(parts) == 1 else np.concatenate(parts) for one, parts in made.items()}
+
+    def _rows_of(self, keys: Sequence[Any]) -> Ints:
+        """Return the rows of these keys, up to the first for which there is no room."""
+        rows = self._keys.rows(keys)
+        if rows is None:
+            listed = []
+            for key in keys:
+                if len(self._keys) >= self._keys_max and not self._keys.known(key):
+                    break
+                listed.append(self._keys.row(key))
+            rows = np.array(listed, np.int64)
+            count = self._keys.row_count
+            self._rows.grow(count)
+            for keeper in self._keepers:
+                keeper.grow(count)
+        return rows
+
+    def _carry_out(
+        self, rows: Ints, places: Ints, at: Floats, fields: Remembered, made: Mapping[Wanted, list[Array]]
+    ) -> None:
+        if not len(rows):
+            return
+        outputs: dict[Wanted, Array] = {}
+        arrived, newest = self._rows["arrived"], self._rows["newest"]
+        for chosen in rounds(rows):
+            mine, here = rows[chosen], places[chosen]
+            times, part = at[here], Part(fields, here)
+            arrived[mine] = self._arrived + chosen
+            newest[mine] = np.maximum(newest[mine], times)
+            for keeper, group in zip(self._keepers, self._wanted, strict=True):
+                for one, column in zip(group, keeper.step(mine, times, part), strict=True):
+                    if len(chosen) == len(rows):
+                        outputs[one] = column
+                    else:
+                        if one not in outputs:
+                            outputs[one] = np.empty((len(rows), *column.shape[1:]), column.dtype)
+                        outputs[one][chosen] = column
+        for one, column in outputs.items():
+            made[one].append(column)
+        last = places[-CLOCK_COUNT:]
+        self._clock[(self._arrived + len(rows) - len(last) + np.arange(len(last))) % CLOCK_COUNT] = at[last]
+        self._arrived += len(rows)
+
+    def _make_room(self) -> None:
+        """Forget the keys to which nothing came for longest."""
+        arrived = self._rows["arrived"][: self._keys.row_count]
+        used = np.flatnonzero(arrived >= 0)
+        count = max(1, len(used) // LEAVE_SHARE)
+        oldest = used[np.argpartition(arrived[used], count - 1)[:count]]
+        self.evicted += count
+        self._forget(np.sort(oldest))
+
+    def _sweep(self) -> None:
+        """Forget the keys to which nothing happened for longer than anybody looks back."""
+        now = float(np.median(self._clock))
+        rows = self._keys.row_count
+        used = self._rows["arrived"][:rows] >= 0
+        stale = np.flatnonzero(used & (self._rows["newest"][:rows] < now - self._horizon))
+        if len(stale):
+            self.expired += len(stale)
+            self._forget(stale)
+
+    def _forget(self, rows: Ints) -> None:
+        listed = rows.tolist()
+        self._keys.forget(listed)
+        self._rows.reset(listed)
+        for keeper in self._keepers:
+            keeper.forget(listed)
+
+    @property
+    def late(self) -> int:
+        """How many events were scored and not remembered, because they came too late."""
+        return max(keeper.late for keeper in self._keepers)
+
+    @property
+    def bytes(self) -> int:
+        """What the columns take of memory; the keys themselves come on top."""
+        return self._rows.bytes + sum(keeper.bytes for keeper in self._keepers)
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        count = self._keys.row_count
+        return {
+            "keys": self._keys.dump(),
+            "rows": self._rows.dump(count),
+            "keepers": [keeper.dump(count) for keeper in self._keepers],
+            "clock": self._clock.copy(),
+            "arrived": self._arrived,
+            "evicted": self.evicted,
+            "expired": self.expired,
+        }
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take what ``dump`` returned."""
+        self._keys = Keys.load(data["keys"])
+        self._rows.load(data["rows"])
+        for keeper, held in zip(self._keepers, data["keepers"], strict=True):
+            keeper.load(held)
+        self._clock = data["clock"].copy()
+        self._arrived, self.evicted, self.expired = data["arrived"], data["evicted"], data["expired"]
+
+
+class State:
+    """All that a pipeline remembers of one partition: a table for each kind of key.
+
+    ``fingerprint`` says what is remembered: a snapshot of one pipeline does not fit another.
+    """
+
+    def __init__(self, time: str, features: Mapping[str, KeyedFeature], *, keys_max: int = KEYS_MAX) -> None:
+        self._time = time
+        wanted: dict[tuple[str, ...], list[Wanted]] = {}
+        for one in features.values():
+            wanted.setdefault(one.keys, []).extend(one.wanted)
+        self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
+        reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
+        self.fields = tuple(sorted(reads | {time})) if wanted else ()
+        said = repr([(keys, list(dict.fromkeys(group))) for keys, group in wanted.items()])
+        self.fingerprint = hashlib.sha256(f"{time} {keys_max} {said}".encode()).hexdigest()[:16]
+
+    def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
+        """Return what is wanted per kind of key, as it was before each event, and take the events in."""
+        at = fields[self._time]
+        return {keys: table.step(at, fields) for keys, table in self.tables.items()}
+
+    @property
+    def key_count(self) -> int:
+        """How many keys are remembered."""
+        return sum(map(len, self.tables.values()))
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it as plain data: numbers, strings, lists, dictionaries and arrays."""
+        return {"fingerprint": self.fingerprint, "tables": [table.dump() for table in self.tables.values()]}
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take what ``dump`` returned."""
+        assert data["fingerprint"] == self.fingerprint, "whoever loads has compared them"
+        for table, held in zip(self.tables.values(), data["tables"], strict=True):
+            table.load(held)

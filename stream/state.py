@@ -1,0 +1,553 @@
+"""What partitions remember: made again where one arrives, kept in a changelog while it is here."""
+
+import asyncio
+import logging
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from headrace.models import snapshot
+from headrace.models.features import Columns
+from headrace.models.pipeline import Pipeline
+from headrace.models.state import State
+from headrace.schemas.config import Config
+from headrace.schemas.errors import StateLost, StateMismatch
+from headrace.stream import clients, failpoint
+from headrace.stream.commit import Output
+from headrace.stream.poller import Partition, Place, Poller
+
+log = logging.getLogger("headrace.state")
+
+PIECE_BYTES_MAX = 512 << 10
+SNAPSHOT_BYTES_MIN = 4 << 20  # of changes, before a snapshot is worth it
+PIECES_AT_A_TIME = 1  # of a snapshot that go out with one step, so that no transaction becomes large by them
+TOMBSTONES_AT_A_TIME = 100
+PATIENCE_SECONDS = 5.0  # beyond the longest transaction, for what was committed to become visible
+TELL_SECONDS = 2.0
+
+_DELTA, _PIECE, _HEAD = b"d", b"s", b"h"
+_FRAME = struct.Struct("<qH")  # where the next change begins, and how many pieces this one has
+
+
+def _delta_key(offset: int, piece: int = 0) -> bytes:
+    return _DELTA + struct.pack(">qH", offset, piece)
+
+
+def _piece_key(generation: int, piece: int) -> bytes:
+    return _PIECE + struct.pack(">BI", generation, piece)
+
+
+class Memory:
+    """The state of one partition, how far it has come, and what of it is in the changelog.
+
+    The changelog holds, per input partition, one snapshot (its pieces, and a head that names them) and
+    every change since. A change is what one step took in; it begins at the offset at which the one before
+    ended, so a hole is seen. When the changes weigh as much as the snapshot, a new one is written in
+    pieces, one with each step, under the other of two names; its head makes it count, and the changes that
+    it covers are deleted.
+    """
+
+    def __init__(self, place: Place, topic: str, state: State, offset: int | None, *, bytes_max: int) -> None:
+        self.place = place
+        self.state = state
+        self.offset = offset  # where the next change begins; None before the first record
+        self.position: int | None = None  # what the next batch follows
+        self.partition: Partition | None = None  # by which it is known that it did not leave and come back
+        self.fresh = False  # nothing is remembered, and the changelog has yet to be told from where on
+        self.generation = 1  # of the head that counts
+        self.changes: list[tuple[int, int]] = []  # since the last snapshot: where each begins, and its pieces
+        self.change_bytes = 0
+        self.snapshot_bytes = 0
+        self.saved: tuple[int, bytes] | None = None  # a snapshot that is not on disk yet
+        self._topic = topic
+        self._piece_bytes = min(PIECE_BYTES_MAX, bytes_max)
+        self._sending: deque[Output] = deque()
+        self._covered: deque[tuple[int, int]] = deque()
+
+    def keep(self, remembered: Columns | None, next_offset: int, first_offset: int) -> list[Output]:
+        """Return what is to be published so that this step is not forgotten."""
+        outputs = []
+        if self.offset is None:
+            self.offset = first_offset
+        if self.fresh:
+            self.fresh = False
+            outputs.append(self._head(self.generation, 0, 0))
+        blob = snapshot.encode_delta(self.state.fields, remembered) if remembered is not None else b""
+        pieces = _cut(blob, self._piece_bytes)
+        frame = _FRAME.pack(next_offset, len(pieces))
+        outputs += [
+            self._output(_delta_key(self.offset, number), frame + piece if not number else piece)
+            for number, piece in enumerate(pieces)
+        ]
+        self.changes.append((self.offset, len(pieces)))
+        self.change_bytes += len(blob)
+        self.offset = self.position = next_offset
+        outputs += self._maintain()
+        return outputs
+
+    def _maintain(self) -> list[Output]:
+        if self._sending:
+            outputs = [self._sending.popleft() for _ in range(min(PIECES_AT_A_TIME, len(self._sending)))]
+            if not self._sending:  # the last was the head, and from here on it counts
+                self.generation = 1 - self.generation
+        else:
+            many = min(TOMBSTONES_AT_A_TIME, len(self._covered))
+            gone = [self._covered.popleft() for _ in range(many)]
+            outputs = [
+                self._output(_delta_key(offset, number), None) for offset, pieces in gone for number in range(pieces)
+            ]
+            if not self._covered and self.change_bytes > max(SNAPSHOT_BYTES_MIN, self.snapshot_bytes):
+                self._begin_snapshot()
+        return outputs
+
+    def _begin_snapshot(self) -> None:
+        """Take a picture of the state as it is now; it is sent with the steps that follow."""
+        assert self.offset is not None
+        blob = snapshot.encode(self.state.dump())
+        pieces, generation = _cut(blob, self._piece_bytes), 1 - self.generation
+        self._sending.extend(self._output(_piece_key(generation, at), piece) for at, piece in enumerate(pieces))
+        self._sending.append(self._head(generation, len(pieces), len(blob)))
+        self._covered.extend(self.changes)
+        self.changes, self.change_bytes, self.snapshot_bytes = [], 0, len(blob)
+        self.saved = (self.offset, blob)
+
+    def _head(self, generation: int, pieces: int, size: int) -> Output:
+        said = {
+            "offset": self.offset,
+            "generation": generation,
+            "pieces": pieces,
+            "bytes": size,
+            "fingerprint": self.state.fingerprint,
+        }
+        return self._output(_HEAD, snapshot.encode(said))
+
+    def _output(self, key: bytes, value: bytes | None) -> Output:
+        return Output(self._topic, key, value, partition=self.place[1])
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What has to be known beside the state, to go on with the changelog."""
+        return {
+            "generation": self.generation,
+            "changes": [*self._covered, *self.changes],
+            "change_bytes": self.change_bytes,
+            "snapshot_bytes": self.snapshot_bytes,
+        }
+
+
+def _cut(blob: bytes, size: int) -> list[bytes]:
+    return [blob[at : at + size] for at in range(0, len(blob), size)] or [b""]
+
+
+class Memories:
+    """The states of the partitions that this worker has.
+
+    A state is right for one offset. Before a batch is scored it is compared with where the batch begins:
+    after a rebalance, an abort or a restart they differ, and the state is made again from what was
+    committed. So nothing has to be undone, and nothing that was not committed is ever remembered.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, config: Config, poller: Poller, *, bytes_max: int, folder: Path, lineage: str
+    ) -> None:
+        self._pipeline = pipeline
+        self._config = config
+        self._poller = poller
+        self._bytes_max = bytes_max - _FRAME.size
+        self._folder = folder
+        self._lineage = lineage
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-state")
+        self._held: dict[Place, Memory] = {}
+        self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
+        self._closing = False
+        self.restoring = ""  # what is being restored, for people
+
+    def ready(self, place: Place, after: int | None) -> Memory | None:
+        """Return the partition's memory if it is right for a batch that follows ``after``."""
+        if self._none is not None:
+            return self._none
+        memory = self._held.get(place)
+        partition = self._poller.partitions.get(place)
+        if memory is None or memory.partition is not partition or memory.position != after:
+            return None
+        if memory.saved is not None and partition is not None and (partition.committed or -1) >= memory.saved[0]:
+            (offset, blob), memory.saved = memory.saved, None
+            self._thread.submit(self._save, memory.place, offset, blob, memory.notes)
+        return memory
+
+    async def restore(self, place: Place, after: int | None) -> Memory:
+        """Make the partition's memory as it was when its offset was committed."""
+        self._held = {here: one for here, one in self._held.items() if here in self._poller.partitions}
+        self._held.pop(place, None)
+        partition = self._poller.partitions.get(place)
+        loop = asyncio.get_running_loop()
+        memory = await loop.run_in_executor(self._thread, self._restore, place)
+        memory.position, memory.partition = after, partition
+        self._held[place] = memory
+        return memory
+
+    async def close(self) -> None:
+        """Put on disk what is committed, so that the next start is quick."""
+        self._closing = True
+        for place, memory in self._held.items():
+            # The partitions were given back by now; what was committed of them is still known.
+            committed = memory.partition.committed if memory.partition is not None else None
+            if memory.offset is not None and committed == memory.offset and memory.changes:
+                blob = snapshot.encode(memory.state.dump())
+                self._thread.submit(self._save, place, memory.offset, blob, memory.notes)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+
+    # On the state thread.
+
+    def _restore(self, place: Place) -> Memory:
+        began = time.monotonic()
+        topic, number = place
+        name = f"{topic}[{number}]"
+        self.restoring = name
+        try:
+            committed = self._committed(place)
+            memory = self._restored(place, committed)
+        finally:
+            self.restoring = ""
+        if memory.offset is not None:
+            took = time.monotonic() - began
+            log.info("%s: %d keys as of offset %s, in %.1f s", name, memory.state.key_count, memory.offset, took)
+        return memory
+
+    def _committed(self, place: Place) -> int | None:
+        told = time.monotonic()
+        while not self._closing:
+            try:
+                answer = self._poller.committed_at_broker(PATIENCE_SECONDS, lambda: self._closing)
+                return (answer or {}).get(place)
+            except KafkaException as error:
+                if time.monotonic() - told > TELL_SECONDS:
+                    told = time.monotonic()
+                    reason = clients.kafka_error(error).str()
+                    log.warning("where the group is, the broker does not say yet: %s", reason)
+                time.sleep(0.1)
+        return None
+
+    def _restored(self, place: Place, committed: int | None) -> Memory:
+        memory = self._new(place, None)
+        local = self._load(place)
+        if committed is None:
+            if self._config.exactly_once and not self._config.accept_state_loss:
+                self._refuse_orphan(place)
+            self._path(place).unlink(missing_ok=True)
+            return self._new_at(place, None)
+        if local is not None and local["offset"] <= committed:
+            found = self._read(place, local["offset"], committed, since=local["saved_at"])
+            if found is not None and self._goes_to(memory, local, found, committed):
+                return memory
+        found = self._read(place, None, committed)
+        assert found is not None
+        begin = found.head
+        if begin is None or self._chain(found.changes, begin["offset"], committed) is None:
+            return self._lost(place, committed, found)
+        if begin["fingerprint"] != memory.state.fingerprint:
+            return self._mismatch(place, committed)
+        data = found.snapshot()
+        if data is None:
+            return self._lost(place, committed, found)
+        start = {"offset": begin["offset"], "state": data, "notes": {"generation": begin["generation"]}}
+        if not self._goes_to(memory, start, found, committed):
+            return self._lost(place, committed, found)
+        memory.snapshot_bytes = begin["bytes"]
+        return memory
+
+    def _goes_to(self, memory: Memory, start: Mapping[str, Any], found: "Found", committed: int) -> bool:
+        """Take the state that ``start`` has through the changes to what is committed."""
+        chain = self._chain(found.changes, start["offset"], committed)
+        if chain is None:
+            return False
+        if start["state"]:
+            memory.state.load(start["state"])
+        notes = start["notes"]
+        memory.generation = notes["generation"]
+        memory.changes = [tuple(one) for one in notes.get("changes", ())]
+        memory.change_bytes = notes.get("change_bytes", 0)
+        memory.snapshot_bytes = notes.get("snapshot_bytes", 0)
+        done, told = 0, time.monotonic()
+        for offset in chain:
+            blob, pieces = found.changes[offset].blob, len(found.changes[offset].pieces)
+            if blob:
+                delta = snapshot.Delta(blob)
+                memory.state.step(delta)
+                done += delta.count
+            memory.changes.append((offset, pieces))
+            memory.change_bytes += len(blob)
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                log.info("%s[%d]: %d events taken in again", *memory.place, done)
+                self._moves(memory.place)
+        memory.offset = committed
+        return True
+
+    def _chain(self, changes: "Mapping[int, Change]", begin: int, committed: int) -> list[int] | None:
+        """Return the changes that lead from one offset to the other, or None where one is missing."""
+        chain = []
+        while begin < committed:
+            change = changes.get(begin)
+            if change is None or not change.whole or not begin < change.next_offset <= committed:
+                return None
+            chain.append(begin)
+            begin = change.next_offset
+        return chain if begin == committed else None
+
+    def _read(self, place: Place, begin: int | None, committed: int, *, since: float = 0.0) -> "Found | None":
+        """Read the changelog: all of it, or what was written lately. None where that is not enough.
+
+        What was committed becomes visible a moment later in each partition, so a chain that is not whole yet
+        is waited for, as long as a transaction may last.
+        """
+        found = Found()
+        if begin == committed:
+            return found
+        deadline = time.monotonic() + self._config.transaction_timeout_ms / 1_000 + PATIENCE_SECONDS
+        with Tail(self._config, TopicPartition(self._config.state_topic, place[1])) as tail:
+            tail.begin(since)
+            while not self._closing:
+                at_end = tail.read(found)
+                self._moves(place)
+                first = begin if begin is not None else (found.head or {}).get("offset")
+                if at_end and first is not None and self._chain(found.changes, first, committed) is not None:
+                    return found
+                if at_end and since:
+                    return None
+                if at_end and (time.monotonic() > deadline or tail.settled()):
+                    return found
+        return found
+
+    def _refuse_orphan(self, place: Place) -> None:
+        """The group is nowhere and yet there is state: its offsets were lost or reset, and state does not go back."""
+        found = Found()
+        with Tail(self._config, TopicPartition(self._config.state_topic, place[1])) as tail:
+            tail.begin(0.0)
+            while not tail.read(found) and not self._closing:
+                self._moves(place)
+        if found.head is not None:
+            raise StateLost(self._told(place, None, found))
+
+    def _moves(self, place: Place) -> None:
+        """Say that the partition does not stand still: its past is being read."""
+        if partition := self._poller.partitions.get(place):
+            partition.moved_at = time.monotonic()
+
+    def _lost(self, place: Place, committed: int, found: "Found") -> Memory:
+        told = self._told(place, committed, found)
+        if not self._config.accept_state_loss:
+            raise StateLost(told)
+        log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
+        return self._new_at(place, committed)
+
+    def _told(self, place: Place, committed: int | None, found: "Found") -> str:
+        topic, number = place
+        where = "has no offset" if committed is None else f"is at offset {committed}"
+        if found.head is None:
+            there = "holds no state" if not found.changes else f"holds {len(found.changes)} changes and no snapshot"
+        else:
+            reached = found.head["offset"]
+            while (change := found.changes.get(reached)) is not None and change.whole and change.next_offset > reached:
+                reached = change.next_offset
+            there = f"leads to offset {reached}"
+        return (
+            f"group {self._config.group} {where} of {topic}[{number}], and {self._config.state_topic}[{number}] "
+            f"{there}: what the features remember cannot be made again. Was the changelog deleted or cut, or were the "
+            "group's offsets reset? Bring back what was there, take a new group, or begin with an empty memory by "
+            "accept_state_loss=true"
+        )
+
+    def _mismatch(self, place: Place, committed: int) -> Memory:
+        told = (
+            f"the state of {place[0]}[{place[1]}] in {self._config.state_topic} was kept by other features than this "
+            f"pipeline's: it cannot be carried over. Take a new group (it reads the topic anew), or begin with an "
+            "empty memory by accept_state_loss=true"
+        )
+        if not self._config.accept_state_loss:
+            raise StateMismatch(told)
+        log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
+        return self._new_at(place, committed)
+
+    def _new(self, place: Place, offset: int | None) -> Memory:
+        return Memory(place, self._config.state_topic, self._pipeline.fresh(), offset, bytes_max=self._bytes_max)
+
+    def _new_at(self, place: Place, committed: int | None) -> Memory:
+        memory = self._new(place, committed)
+        memory.fresh = True
+        return memory
+
+    # The file on disk: only there to be quick. Whatever is wrong with it, the changelog has it all.
+
+    def _path(self, place: Place) -> Path:
+        return self._folder / f"{place[0]}-{place[1]}.state"
+
+    def _save(self, place: Place, offset: int, blob: bytes, notes: Mapping[str, Any]) -> None:
+        path = self._path(place)
+        fresh = path.with_suffix(".new")
+        head = {
+            "lineage": self._lineage,
+            "fingerprint": self._pipeline.fresh().fingerprint,
+            "offset": offset,
+            "saved_at": time.time(),
+            "notes": dict(notes),
+        }
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            told = snapshot.encode(head)
+            with fresh.open("wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(struct.pack("<I", len(told)) + told + blob)
+                file.flush()
+                os.fsync(file.fileno())
+            failpoint.reached("before_snapshot_rename")
+            fresh.replace(path)
+        except OSError as error:
+            log.warning("%s was not written (%s); a restart takes a little longer", path, error)
+            fresh.unlink(missing_ok=True)
+
+    def _load(self, place: Place) -> dict[str, Any] | None:
+        path = self._path(place)
+        try:
+            content = memoryview(path.read_bytes())
+            length = struct.unpack_from("<I", content)[0]
+            head = snapshot.decode(content[4 : 4 + length])
+            if head["lineage"] != self._lineage or head["fingerprint"] != self._pipeline.fresh().fingerprint:
+                log.info("%s is of other topics or other features; the changelog is read instead", path)
+                return None
+            return {**head, "state": snapshot.decode(content[4 + length :])}
+        except FileNotFoundError:
+            return None
+        except (OSError, snapshot.Unreadable, struct.error, KeyError, TypeError) as error:
+            aside = path.with_suffix(".damaged")
+            log.warning("%s cannot be used (%s); it is put aside as %s, and the changelog is read", path, error, aside)
+            try:
+                path.replace(aside)
+            except OSError as refused:
+                log.warning("it could not be put aside: %s", refused)
+            return None
+
+
+class Change:
+    """What one step took in, as it lies in the changelog."""
+
+    __slots__ = ("next_offset", "pieces")
+
+    def __init__(self, next_offset: int, count: int) -> None:
+        self.next_offset = next_offset
+        self.pieces: list[bytes | None] = [None] * count
+
+    @property
+    def whole(self) -> bool:
+        """Say whether every piece is there."""
+        return None not in self.pieces
+
+    @property
+    def blob(self) -> bytes:
+        """The pieces together."""
+        return b"".join(piece for piece in self.pieces if piece is not None)
+
+
+class Found:
+    """What was read from one partition of the changelog; of what was written twice, the last."""
+
+    def __init__(self) -> None:
+        self.head: dict[str, Any] | None = None
+        self.changes: dict[int, Change] = {}
+        self._pieces: dict[tuple[int, int], bytes] = {}
+        self.bytes = 0
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Take one record in."""
+        kind, rest = key[:1], key[1:]
+        self.bytes += len(value or b"")
+        if kind == _HEAD and value is not None:
+            self.head = snapshot.decode(value)
+        elif kind == _PIECE and value is not None:
+            generation, number = struct.unpack(">BI", rest)
+            self._pieces[generation, number] = value
+        elif kind == _DELTA:
+            offset, number = struct.unpack(">qH", rest)
+            if value is None:
+                self.changes.pop(offset, None)
+            elif number == 0:
+                next_offset, count = _FRAME.unpack_from(value)
+                self.changes[offset] = change = Change(next_offset, count)
+                change.pieces[0] = value[_FRAME.size :]
+            elif (known := self.changes.get(offset)) is not None and number < len(known.pieces):
+                known.pieces[number] = value
+
+    def snapshot(self) -> Any:
+        """Return the state that the head names: empty where there was none yet, None where pieces are missing."""
+        assert self.head is not None
+        count, generation = self.head["pieces"], self.head["generation"]
+        if not count:
+            return {}
+        pieces = [self._pieces.get((generation, number), b"") for number in range(count)]
+        try:
+            return snapshot.decode(b"".join(pieces))
+        except snapshot.Unreadable as error:
+            log.warning("a snapshot in the changelog cannot be used: %s", error)
+            return None
+
+
+class Tail:
+    """Reads one partition of a topic to its end, and on."""
+
+    def __init__(self, config: Config, place: TopicPartition) -> None:
+        settings = clients.consumer_settings(config)
+        for name in ("group.instance.id", "partition.assignment.strategy"):
+            settings.pop(name, None)
+        self._consumer = Consumer({**settings, "group.id": f"{config.group}-state", "error_cb": clients.on_error})
+        self._admin = AdminClient(clients.admin_settings(config))
+        self._place = place
+        self._at_end = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def begin(self, since: float) -> None:
+        """Begin with what was written at this time, or with all that there is."""
+        begin = TopicPartition(self._place.topic, self._place.partition, -2)  # the beginning
+        if since:
+            asked = TopicPartition(self._place.topic, self._place.partition, int((since - 60.0) * 1_000))
+            (answer,) = self._consumer.offsets_for_times([asked], timeout=10.0)
+            if answer.error is None and answer.offset >= 0:
+                begin = answer
+        self._consumer.assign([begin])
+
+    def settled(self) -> bool:
+        """Say whether no transaction is open here, so that nothing more will become visible by itself."""
+        ends = set()
+        for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+            asked = {self._place: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+            (answer,) = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=5.0).values()
+            try:
+                ends.add(answer.result(timeout=10.0).offset)
+            except (KafkaException, TimeoutError):
+                return False
+        return len(ends) == 1
+
+    def read(self, found: Found) -> bool:
+        """Take in what is there; True at the end of what is there."""
+        for message in self._consumer.consume(10_000, 0.2):
+            error = message.error()
+            if error is None:
+                self._at_end = False
+                found.take(message.key() or b"", message.value())
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
+                self._at_end = True  # it is told once, until more comes
+            elif error.code() in clients.REFUSALS or error.fatal():
+                raise clients.named(error, "reading the changelog")
+        return self._at_end

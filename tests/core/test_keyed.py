@@ -1,0 +1,358 @@
+"""Features with a memory equal a slow recount: over equal times, late events, any cut, a snapshot in the middle."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace import Event, Linear, Pipeline, per
+from headrace.models import snapshot
+from headrace.models.features import Columns
+from headrace.models.keyed import KeyedFeature, great_circle_km, seconds
+from headrace.models.state import State
+from headrace.schemas.errors import BadPipeline
+
+settings.register_profile("oracle", derandomize=True, deadline=None, max_examples=60)
+oracle = settings.get_profile("oracle")
+card = per("card", late="10m")
+
+
+class Payment(Event, topic="payments", key="card"):
+    """What the recount is about."""
+
+    id: str
+    at: float
+    card: str
+    amount: int | None = None
+    merchant: str | None = None
+    lat: float = 0.0
+    lon: float = 0.0
+
+
+class Past(NamedTuple):
+    """What came before an event, of the same key, and the event."""
+
+    events: list[Payment]
+    now: Payment
+
+    @property
+    def newest(self) -> float:
+        """The newest time before the event."""
+        return max((one.at for one in self.events), default=-math.inf)
+
+    def within(self, span: str, tile: float, delay: float = 0.0, longest: str = "") -> list[Payment]:
+        """Return the events in the window, as the definition has it."""
+
+        def place(at: float) -> float:
+            return math.floor(at / tile) if tile else at
+
+        unit = tile or 1.0
+        keep = (seconds(longest or span) + delay) / unit + math.ceil(600 / unit)
+        remembered, newest = [], -math.inf
+        for one in self.events:
+            newest = max(newest, place(one.at))
+            if place(one.at) > newest - keep:
+                remembered.append(one)
+        now = place(self.now.at)
+        since = max(now - (seconds(span) + delay) / unit, newest - keep)
+        return [one for one in remembered if since < place(one.at) <= now - delay / unit]
+
+
+def _amounts(events: list[Payment]) -> list[int]:
+    return [one.amount for one in events if one.amount is not None]
+
+
+def _with(events: list[Payment], now: Payment) -> list[Payment]:
+    return [*events, now]
+
+
+def _mean(values: list[int]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _std(values: list[int]) -> float:
+    mean = _mean(values)
+    return math.sqrt(sum((one - mean) ** 2 for one in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+
+
+def _zscore(past: Past, values: list[int]) -> float:
+    std = _std(values)
+    return 0.0 if std == 0 or past.now.amount is None else (past.now.amount - _mean(values)) / std
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values)) if values else math.nan
+
+
+def _robust(past: Past, last: int) -> float:
+    values = _amounts(past.events)[-last:]
+    if len(values) < 3 or past.now.amount is None:
+        return 0.0
+    spread = _median([abs(one - _median(values)) for one in values])
+    return (past.now.amount - _median(values)) / (1.4826 * spread) if spread else 0.0
+
+
+def _last(past: Past) -> Payment | None:
+    newest = None
+    for one in past.events:
+        if newest is None or one.at >= newest.at:
+            newest = one
+    return newest
+
+
+def _since(past: Past, cap: float) -> float:
+    last = _last(past)
+    return cap if last is None else min(max(past.now.at - last.at, 0.0), cap)
+
+
+def _decayed(past: Past, half_life: float, weights: list[float]) -> float:
+    newest = max(past.newest, past.now.at)
+    before = sum(w * 2 ** ((one.at - newest) / half_life) for one, w in zip(past.events, weights, strict=True))
+    return before + 1.0 if weights and weights == [1.0] * len(weights) else before
+
+
+def _last_met(past: Past, span: str) -> set[str]:
+    met: dict[str, float] = {}
+    newest = -math.inf
+    for one in past.events:
+        newest = max(newest, one.at)
+        if one.merchant is not None and one.at > newest - DAY_AND_LATE:
+            met[one.merchant] = max(one.at, met.get(one.merchant, -math.inf))
+    since = max(past.now.at - seconds(span), newest - DAY_AND_LATE)
+    return {merchant for merchant, at in met.items() if at > since}
+
+
+DAY_AND_LATE = 86_400 + 600.0
+
+
+def _session(past: Past, gap: float) -> tuple[int, float]:
+    count, start, last = 0, past.now.at, -math.inf
+    for one in past.events:
+        if one.at - last > gap:
+            count, start = 0, one.at
+        count, start, last = count + 1, min(start, one.at), max(last, one.at)
+    return (0, past.now.at) if past.now.at - last > gap else (count, min(start, past.now.at))
+
+
+def _speed(past: Past) -> float:
+    last = _last(past)
+    if last is None:
+        return 0.0
+    km = great_circle_km(*(np.array([one]) for one in (last.lat, last.lon, past.now.lat, past.now.lon)))[0]
+    return float(km / (max(abs(past.now.at - last.at), 1.0) / 3_600))
+
+
+Recount = Callable[[Past], float]
+FEATURES: dict[str, tuple[KeyedFeature, Recount]] = {
+    "count 5m": (card.count("5m", tile="1m"), lambda p: len(p.within("5m", 60, longest="1h")) + 1),
+    "count 1h": (card.count("1h", tile="1m"), lambda p: len(p.within("1h", 60)) + 1),
+    "count 1h in its own tiles": (card.count("1h", tile="5m"), lambda p: len(p.within("1h", 300)) + 1),
+    "count 1h exact": (card.count("1h", exact=True), lambda p: len(p.within("1h", 0, longest="1d")) + 1),
+    "count before": (card.count("1h", tile="1m", counting_this=False), lambda p: len(p.within("1h", 60))),
+    "sum 5m": (
+        card.sum("amount", "5m", tile="1m"),
+        lambda p: sum(_amounts(_with(p.within("5m", 60, longest="1h"), p.now))),
+    ),
+    "sum exact": (card.sum("amount", "1d", exact=True), lambda p: sum(_amounts(_with(p.within("1d", 0), p.now)))),
+    "sum before": (
+        card.sum("amount", "1h", tile="1m", counting_this=False),
+        lambda p: sum(_amounts(p.within("1h", 60))),
+    ),
+    "mean": (
+        card.mean("amount", "1h", exact=True),
+        lambda p: _mean(_amounts(_with(p.within("1h", 0, longest="1d"), p.now))),
+    ),
+    "max": (card.max("amount", "1h", tile="1m"), lambda p: max(_amounts(_with(p.within("1h", 60), p.now)), default=0)),
+    "min": (card.min("amount", "1h", tile="1m"), lambda p: min(_amounts(_with(p.within("1h", 60), p.now)), default=0)),
+    "std": (card.std("amount", "1h", tile="1m"), lambda p: _std(_amounts(_with(p.within("1h", 60), p.now)))),
+    "zscore": (card.zscore("amount", "1h", tile="1m"), lambda p: _zscore(p, _amounts(p.within("1h", 60)))),
+    "robust zscore": (card.robust_zscore("amount", last=5), lambda p: _robust(p, 5)),
+    "ratio": (
+        card.ratio("5m", "1h", tile="1m"),
+        lambda p: (len(p.within("5m", 60, longest="1h")) + 1) / (len(p.within("1h", 60)) + 1) * 12,
+    ),
+    "rate, delayed": (
+        card.rate("amount", "2h", tile="30m", delay="1h", prior=0.25, weight=4),
+        lambda p: (sum(_amounts(p.within("2h", 1800, 3600))) + 1) / (len(_amounts(p.within("2h", 1800, 3600))) + 4),
+    ),
+    "decayed count": (card.decayed_count("1h"), lambda p: _decayed(p, 3600, [1.0] * len(p.events)) + (not p.events)),
+    "since last": (card.since_last(at_most="1d"), lambda p: _since(p, 86_400)),
+    "since first": (
+        card.since_first(at_most="2h"),
+        lambda p: min(max(p.now.at - min((one.at for one in p.events), default=p.now.at), 0), 7200),
+    ),
+    "distinct": (
+        card.distinct("merchant", "1h"),
+        lambda p: len(_last_met(p, "1h") | ({p.now.merchant} - {None})),
+    ),
+    "is new": (
+        card.is_new("merchant", "1d"),
+        lambda p: p.now.merchant is not None and p.now.merchant not in _last_met(p, "1d"),
+    ),
+    "speed": (card.speed("lat", "lon"), _speed),
+    "session count": (card.session_count("30m"), lambda p: _session(p, 1800)[0] + 1),
+    "session seconds": (card.session_seconds("30m"), lambda p: p.now.at - _session(p, 1800)[1]),
+}
+KEYED = {name: one for name, (one, _) in FEATURES.items()}
+
+payments = st.lists(
+    st.builds(
+        lambda card, step, late, amount, merchant, place: (card, step, late, amount, merchant, place),
+        st.sampled_from("ab"),
+        st.sampled_from([0, 0, 1, 30, 59, 60, 61, 299, 300, 1_799, 1_801, 3_600, 90_000]),
+        st.sampled_from([0, 0, 0, 0, 0, 1, 60, 599, 601, 4_300, 200_000]),
+        st.none() | st.integers(0, 9),
+        st.none() | st.sampled_from("mnop"),
+        st.integers(0, 3),
+    ),
+    max_size=60,
+)
+
+
+def _events(drawn: list[Any]) -> list[Payment]:
+    at, made = 1_700_000_000, []
+    for number, (key, step, late, amount, merchant, place) in enumerate(drawn):
+        at += step
+        made.append(Payment(str(number), float(at - late), key, amount, merchant, 48.0 + place, 2.0 + place / 4))
+    return made
+
+
+def _made(state: State, events: list[Payment]) -> dict[str, list[float]]:
+    columns = Columns(events)
+    past = state.step(columns)
+    return {name: one.combined(columns["at"], past[one.keys], columns).tolist() for name, one in KEYED.items()}
+
+
+@oracle
+@given(payments, st.lists(st.integers(0, 60), max_size=4), st.integers(0, 4))
+def test_every_feature_equals_a_recount(drawn: list[Any], cuts: list[int], moved_at: int) -> None:
+    events = _events(drawn)
+    state = State("at", KEYED)
+    got: dict[str, list[float]] = {name: [] for name in KEYED}
+    bounds = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
+    for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
+        if number == moved_at:
+            moved = State("at", KEYED)
+            moved.load(snapshot.decode(snapshot.encode(state.dump())))
+            state = moved
+        for name, values in _made(state, events[begin:end]).items():
+            got[name] += values
+    for name, (_, recount) in FEATURES.items():
+        want = [float(recount(_past(events, at))) for at in range(len(events))]
+        assert got[name] == pytest.approx(want, rel=1e-9, abs=1e-9), name
+
+
+def _past(events: list[Payment], at: int) -> Past:
+    return Past([one for one in events[:at] if one.card == events[at].card], events[at])
+
+
+def test_whole_numbers_are_counted_to_the_last_digit() -> None:
+    rng = np.random.default_rng(7)
+    events = [
+        Payment(str(at), 1.7e9 + at * 7.0, f"c{rng.integers(5)}", int(rng.integers(1_000_000)), "m")
+        for at in range(2_000)
+    ]
+    got = _made(State("at", KEYED), events)
+    for name in ("count 1h", "sum 5m", "sum exact", "sum before", "max", "min"):
+        assert got[name][1_500:] == [FEATURES[name][1](_past(events, at)) for at in range(1_500, 2_000)], name
+
+
+def _pipeline(keys_max: int = 1_000, **features: KeyedFeature) -> Pipeline:
+    static = Linear(dict.fromkeys(features, 1.0), logistic=False)
+    return Pipeline(name="p", events=Payment, features=features, static=static, keys_max=keys_max)
+
+
+def _scores(pipeline: Pipeline, events: list[Payment], state: State | None = None) -> list[float]:
+    made = pipeline.step(events, state or pipeline.fresh()).predictions
+    return [one.score for one in made]  # type: ignore[attr-defined]
+
+
+def test_the_key_that_was_quiet_for_longest_leaves_when_there_are_too_many() -> None:
+    pipeline = _pipeline(keys_max=3, n=card.count("30d"))
+    state = pipeline.fresh()
+    events = [Payment(str(at), 100.0 + at, key) for at, key in enumerate("abcadeab")]
+    # d pushes b out, e pushes c; a stays, because it came again, and b begins anew.
+    assert _scores(pipeline, events, state) == [1, 1, 1, 2, 1, 1, 3, 1]
+    (table,) = state.tables.values()
+    assert (len(table), table.evicted) == (3, 3)
+
+
+def test_a_key_that_nobody_needs_any_more_leaves_by_itself() -> None:
+    pipeline = _pipeline(keys_max=1_000_000, n=card.count("5m"))
+    state = pipeline.fresh()
+    for first in range(0, 140_000, 2_000):
+        _scores(pipeline, [Payment(str(at), float(at), f"c{at}") for at in range(first, first + 2_000)], state)
+    (table,) = state.tables.values()
+    assert table.evicted == 0
+    assert table.expired > 120_000
+    assert len(table) == 140_000 - table.expired < 12_000
+
+
+def test_a_time_far_in_the_future_touches_its_own_key_alone() -> None:
+    pipeline = _pipeline(n=card.count("1h"))
+    state = pipeline.fresh()
+    events = [Payment(str(at), 1.7e9 + at, key) for at, key in enumerate("ababab")]
+    events.insert(2, Payment("x", 1.7e9 + 365 * 86_400, "a"))
+    assert _scores(pipeline, events, state) == [1, 1, 1, 1, 2, 1, 3]
+    assert state.key_count == 2
+
+
+def test_memory_follows_tiles_and_not_events() -> None:
+    pipeline = _pipeline(n=card.count("1h", tile="1m"), s=card.sum("amount", "5m", tile="1m"))
+    sizes = []
+    for per_second in (1, 50):
+        state = pipeline.fresh()
+        for first in range(0, 20_000, 1_000):
+            events = [Payment(str(at), 1.7e9 + at / per_second, "a", 1) for at in range(first, first + 1_000)]
+            _scores(pipeline, events, state)
+        (table,) = state.tables.values()
+        sizes.append(table.bytes)
+    assert sizes[1] <= sizes[0]
+
+
+def test_an_exact_window_that_is_full_lets_the_oldest_event_go() -> None:
+    pipeline = _pipeline(n=card.count("30d", exact=True))
+    state = pipeline.fresh()
+    scores = _scores(pipeline, [Payment(str(at), float(at), "a") for at in range(5_000)], state)
+    assert scores[4_000] == 4_001
+    assert scores[-1] == 4_097
+
+
+def _refused(**features: KeyedFeature) -> str:
+    with pytest.raises(BadPipeline) as refused:
+        _pipeline(**features)
+    return str(refused.value)
+
+
+def test_a_feature_per_another_field_than_the_topics_key_is_refused() -> None:
+    told = _refused(a=per("merchant").count("1h"))
+    assert "features['a'] (per('merchant').count('1h')) remembers per 'merchant', but the topic's key is 'card'" in told
+    assert "add 'card' to per(...)" in told
+
+
+def test_a_sum_of_text_is_refused() -> None:
+    assert "features['a'] (per('card').sum('merchant', '1h')) needs numbers, and 'merchant' is str | None" in _refused(
+        a=card.sum("merchant", "1h")
+    )
+
+
+def test_a_field_that_is_not_there_is_refused() -> None:
+    assert "reads 'amonut', which Payment does not have; did you mean 'amount'?" in _refused(a=card.sum("amonut", "1h"))
+
+
+@pytest.mark.parametrize("span", ["", "5", "m", "-5m", "0s", "5 m", "infd", "nand", "1" * 400 + "s"])
+def test_a_span_that_is_none_is_refused(span: str) -> None:
+    with pytest.raises(ValueError, match="is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d"):
+        card.count(span)
+
+
+def test_tiles_that_do_not_fill_the_span_are_refused() -> None:
+    with pytest.raises(ValueError, match="span '5m' is not a whole number of tiles of '2m'"):
+        card.count("5m", tile="2m")
+    with pytest.raises(ValueError, match="an exact window has no tiles"):
+        card.count("5m", tile="1m", exact=True)

@@ -1,0 +1,286 @@
+"""What is kept in the changelog makes the state again, through snapshots, holes and damage. No broker is needed."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from core.records import config_of
+
+from headrace import Event, Linear, Pipeline, per
+from headrace.models import snapshot
+from headrace.schemas.errors import StateLost, StateMismatch
+from headrace.stream import state as module
+from headrace.stream.commit import Output
+from headrace.stream.state import Found, Memories, Memory
+
+PLACE = ("payments", 3)
+card = per("card")
+
+
+class Payment(Event, topic="payments", key="card"):
+    """What is remembered here."""
+
+    id: str
+    at: float
+    card: str
+    amount: float
+
+
+def _pipeline(**features: Any) -> Pipeline:
+    features = features or {"n": card.count("1h"), "s": card.sum("amount", "1d", exact=True)}
+    return Pipeline(name="p", events=Payment, features=features, static=Linear(dict.fromkeys(features, 1.0)))
+
+
+PIPELINE = _pipeline()
+
+
+def _fresh() -> Memory:
+    memory = Memory(PLACE, "state", PIPELINE.fresh(), None, bytes_max=400)
+    memory.fresh = True
+    return memory
+
+
+class Worker:
+    """Steps through events, and keeps what it publishes as a compacted topic would."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = memory or _fresh()
+        self.log: list[Output] = []
+        self.next = self.memory.offset or 0
+
+    def step(self, count: int) -> None:
+        events = [Payment(str(at), 1.7e9 + at, f"c{at % 17}", at % 5) for at in range(self.next, self.next + count)]
+        effects = PIPELINE.step(events, self.memory.state)
+        first, self.next = self.next, self.next + count
+        self.log += self.memory.keep(effects.remembered, self.next, first)
+
+    @property
+    def compacted(self) -> list[Output]:
+        kept = {one.key: one for one in self.log}
+        return [one for one in self.log if kept[one.key] is one and one.value is not None]
+
+
+class Changelog:
+    """Stands where the topic would be read, with the records that a test puts there."""
+
+    def __init__(self, records: list[Output]) -> None:
+        self.records = records
+        self.reads = 0
+
+    def tail(self, *_: Any) -> Any:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin(self, since: float) -> None: ...
+
+    def settled(self) -> bool:
+        return True
+
+    def read(self, found: Found) -> bool:
+        self.reads += 1
+        for record in self.records:
+            assert record.partition == PLACE[1]
+            found.take(record.key, record.value)  # type: ignore[arg-type]
+        return True
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SNAPSHOT_BYTES_MIN", 1_000)
+
+
+def _memories(
+    records: list[Output], committed: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> Memories:
+    monkeypatch.setattr(module, "Tail", Changelog(records).tail)
+    partition = SimpleNamespace(committed=committed, moved_at=0.0)
+    answer = {} if committed is None else {PLACE: committed}
+    poller: Any = SimpleNamespace(partitions={PLACE: partition}, committed_at_broker=lambda *_: answer)
+    config = config_of(group="g", topic_state="state", transaction_timeout_ms=1_000, commit_interval_ms=10, **options)
+    pipeline = options.get("pipeline", PIPELINE)
+    return Memories(pipeline, config, poller, bytes_max=400, folder=folder, lineage="one")
+
+
+def _same(memory: Memory, other: Memory) -> bool:
+    return snapshot.encode(memory.state.dump()) == snapshot.encode(other.state.dump())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 30, 100])
+@pytest.mark.parametrize("compacted", [False, True])
+def test_the_changelog_makes_the_state_again(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *, compacted: bool
+) -> None:
+    lived = Worker()
+    for _ in range(steps):
+        lived.step(7)
+    records = lived.compacted if compacted else list(lived.log)
+    memory = _memories(records, 7 * steps, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(memory, lived.memory)
+    assert memory.offset == 7 * steps
+    heads = sum(one.key == b"h" for one in lived.log)
+    assert heads > 1 if steps == 100 else heads >= 1, "of a hundred steps one was followed by a snapshot"
+    again = Worker(memory)
+    for _ in range(40):
+        again.step(7)
+        lived.step(7)
+    third = _memories([*records, *again.log], 7 * (steps + 40), tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(third, lived.memory), "one worker after the other, and one that stayed"
+
+
+def test_what_was_not_committed_is_not_remembered(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # At least once: changes are in the log, the offset that would have covered them is not; they come again, cut
+    # in other places, and what was left of the first attempt must not be taken for a part of the second.
+    first = Worker()
+    for count in (5, 5, 5):
+        first.step(count)
+    second = Worker(_memories(first.log, 5, tmp_path, monkeypatch)._restore(PLACE))
+    for count in (4, 4, 9):
+        second.step(count)
+    third = _memories([*first.log, *second.log], 22, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(third, second.memory)
+
+
+def test_the_changelog_stays_near_the_size_of_the_state(small: None) -> None:
+    worker = Worker()
+    for number in range(1_000):
+        worker.step(5)
+        if number % 50 == 49:
+            held = sum(len(one.value or b"") for one in worker.compacted)
+            assert held < 4 * len(snapshot.encode(worker.memory.state.dump())) + 4_000, number
+
+
+def _told(memories: Memories, error: type[Exception] = StateLost) -> str:
+    with pytest.raises(error) as told:
+        memories._restore(PLACE)
+    return str(told.value)
+
+
+@pytest.mark.parametrize("gone", ["all", "first", "middle", "last", "head", "piece"])
+def test_a_changelog_with_a_hole_is_refused_by_name(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    worker = Worker()
+    for _ in range(60):
+        worker.step(7)
+    records = worker.compacted
+    changes = [one for one in records if (one.key or b"")[:1] == b"d"]  # type: ignore[index]
+    lost = {
+        "all": records,
+        "first": changes[:1],
+        "middle": changes[len(changes) // 2 :][:1],
+        "last": changes[-1:],
+        "head": [one for one in records if one.key == b"h"],
+        "piece": [one for one in records if one.key[:2] == b"s" + bytes([worker.memory.generation])][:1],  # type: ignore[index]
+    }[gone]
+    assert lost
+    kept = [one for one in records if one not in lost]
+    told = _told(_memories(kept, 420, tmp_path, monkeypatch))
+    assert told.startswith("group g is at offset 420 of payments[3], and state[3] ")
+    assert "accept_state_loss=true" in told
+    memory = _memories(kept, 420, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
+    assert (memory.offset, memory.state.key_count) == (420, 0)
+    anew = Worker(memory)
+    for _ in range(20):
+        anew.step(7)
+    again = _memories([*kept, *anew.log], 560, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(again, anew.memory), "what begins with an empty memory goes on from there"
+
+
+def test_a_group_whose_offsets_were_reset_is_refused(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    for _ in range(9):
+        worker.step(7)
+    assert "is at offset 30 of" in _told(_memories(worker.log, 30, tmp_path, monkeypatch))
+    assert "leads to offset 63" in _told(_memories(worker.log, 70, tmp_path, monkeypatch))
+    assert "has no offset of payments[3]" in _told(_memories(worker.log, None, tmp_path, monkeypatch))
+
+
+def test_a_group_that_has_read_nothing_begins_with_an_empty_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = _memories([], None, tmp_path, monkeypatch)._restore(PLACE)
+    assert (memory.offset, memory.state.key_count) == (None, 0)
+
+
+def test_the_state_of_other_features_is_refused_by_name(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    worker.step(7)
+    memories = _memories(worker.log, 7, tmp_path, monkeypatch)
+    memories._pipeline = _pipeline(n=card.count("2h"))
+    assert "was kept by other features than this pipeline's" in _told(memories, StateMismatch)
+
+
+def _saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Worker, Path]:
+    worker = Worker()
+    for _ in range(9):
+        worker.step(7)
+    memories = _memories(worker.log, 63, tmp_path, monkeypatch)
+    blob = snapshot.encode(worker.memory.state.dump())
+    memories._save(PLACE, 63, blob, worker.memory.notes)
+    return worker, tmp_path / "payments-3.state"
+
+
+def test_a_file_on_disk_spares_the_changelog(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, path = _saved(tmp_path, monkeypatch)
+    assert path.stat().st_mode & 0o777 == 0o600
+    memory = _memories([], 63, tmp_path, monkeypatch)._restore(PLACE)  # no record is there to be read
+    assert _same(memory, worker.memory)
+    assert memory.notes == worker.memory.notes
+    before = len(worker.log)
+    worker.step(7)
+    memory = _memories(worker.log[before:], 70, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(memory, worker.memory), "the file, and the change since"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other topics", "other features", "ahead", "a folder"])
+def test_a_file_that_cannot_be_used_costs_time_and_nothing_else(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    worker, path = _saved(tmp_path, monkeypatch)
+    content = bytearray(path.read_bytes())
+    committed, memories = 63, _memories(worker.log, 63, tmp_path, monkeypatch)
+    if damage == "cut":
+        path.write_bytes(content[:-20])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "other topics":
+        memories._lineage = "two"
+    elif damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "other features":
+        memories._pipeline = _pipeline(n=card.count("2h"))
+        memories._save(PLACE, 63, snapshot.encode(_pipeline(n=card.count("2h")).fresh().dump()), worker.memory.notes)
+        memories._pipeline = PIPELINE
+    else:
+        worker.step(7)
+        memories._save(PLACE, 70, snapshot.encode(worker.memory.state.dump()), worker.memory.notes)
+        worker = Worker()
+        for _ in range(9):
+            worker.step(7)
+    memory = memories._restore(PLACE)
+    assert _same(memory, worker.memory)
+    assert memory.offset == committed
+    quarantined = damage in ("cut", "flipped", "empty", "a folder")
+    assert path.with_suffix(".damaged").exists() == quarantined
+
+
+def test_a_disk_that_is_full_loses_nothing(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    _, path = _saved(tmp_path, monkeypatch)
+    assert list(path.parent.iterdir()) == []
