@@ -82,21 +82,31 @@ class EventCodec:
             return Rejection(index, Reason.EVENT_TOO_LARGE, text)
         try:
             return self._decode(value)
-        except msgspec.ValidationError as error:
-            text = str(error)
+        except Exception as error:  # noqa: BLE001 - the user's own class has a say in __post_init__
+            return refused(index, error)
+
+
+def refused(index: int, error: Exception) -> Rejection:
+    """Return what a person is told of a value that msgspec made no event of.
+
+    >>> refused(3, msgspec.ValidationError("Object missing required field `lat` - at `$.place`")).message
+    'Object missing required field `lat` - at `$.place.lat`'
+    """
+    text = str(error)
+    match error:
+        case msgspec.ValidationError():
             if missing := _MISSING.search(text):
                 field, parent = missing.groups()
-                text = f"{text.split(' - at ')[0]} - at `{parent or '$'}.{field}`"
+                text = f"{text.split(' - at ', maxsplit=1)[0]} - at `{parent or '$'}.{field}`"
                 return Rejection(index, Reason.MISSING_FIELD, text, "msgspec.ValidationError")
             return Rejection(index, Reason.WRONG_TYPE, text, "msgspec.ValidationError")
-        except msgspec.DecodeError as error:
-            return Rejection(index, Reason.NOT_JSON, str(error), "msgspec.DecodeError")
-        except UnicodeDecodeError as error:
-            return Rejection(index, Reason.NOT_JSON, str(error), "UnicodeDecodeError")
-        except RecursionError:
+        case msgspec.DecodeError():
+            return Rejection(index, Reason.NOT_JSON, text, "msgspec.DecodeError")
+        case UnicodeDecodeError():
+            return Rejection(index, Reason.NOT_JSON, text, "UnicodeDecodeError")
+        case RecursionError():
             return Rejection(index, Reason.NOT_JSON, "the value is nested too deeply to be read", "RecursionError")
-        except Exception as error:  # noqa: BLE001 - the user's own class has a say in __post_init__
-            return Rejection(index, Reason.WRONG_TYPE, f"{type(error).__name__}: {error}", type(error).__name__)
+    return Rejection(index, Reason.WRONG_TYPE, f"{type(error).__name__}: {text}", type(error).__name__)
 
 
 def encode_all(structs: Iterable[msgspec.Struct]) -> list[bytes]:

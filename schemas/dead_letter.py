@@ -1,7 +1,9 @@
 """What becomes of a record that cannot be scored: kept as it came, with the reason beside it."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 Header = tuple[str, bytes | None]
 
@@ -51,6 +53,23 @@ class Rejection(NamedTuple):
     reason: Reason
     message: str
     error: str = "headrace.schemas.errors.Rejected"
+
+
+class RejectedRow(msgspec.Struct, frozen=True, kw_only=True):
+    r"""One row of a file that was not scored, as a line of ``--dead-letters``. Rows are counted from one.
+
+    ``original`` is the row as it came: an object of its cells, or the line, as an object if it is JSON and
+    otherwise as text.
+
+    >>> row = RejectedRow(row=3, reason=Reason.NOT_JSON, message="JSON is malformed", original='{"id": ')
+    >>> msgspec.json.encode(row)
+    b'{"row":3,"reason":"not_json","message":"JSON is malformed","original":"{\\"id\\": "}'
+    """
+
+    row: int
+    reason: Reason
+    message: str
+    original: Any
 
 
 def together(given: list[Header], ours: list[Header]) -> list[Header]:

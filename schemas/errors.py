@@ -69,6 +69,20 @@ class NotDelivered(HeadraceError):
     exit_code = 7
 
 
+class BadFile(HeadraceError):
+    """A file that cannot be read or written as asked. Nothing takes its name that is not whole."""
+
+    code = "BAD_FILE"
+    exit_code = 8
+
+
+class RowsRejected(HeadraceError):
+    """Rows of a file that were not scored, where none was allowed."""
+
+    code = "ROWS_REJECTED"
+    exit_code = 9
+
+
 class StateLost(HeadraceError):
     """What the features remember cannot be made again from the changelog."""
 
