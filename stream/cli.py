@@ -20,6 +20,7 @@ from headrace.schemas.config import (
 )
 from headrace.schemas.errors import BadConfig, HeadraceError
 
+FORMATS = ("jsonl", "csv", "parquet")
 CONFIG_FILE = "headrace.toml"
 
 
@@ -56,6 +57,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print the summary as JSON, and nothing else")
     _add_options(demo)
     demo.set_defaults(command=_demo)
+
+    score = commands.add_parser("score", help="score a file: JSON lines, CSV or Parquet")
+    score.add_argument("path", metavar="PIPELINE", help="a Python file, a folder with a pipeline.py, or a module")
+    score.add_argument("source", metavar="FILE", help="the events: .jsonl, .csv or .parquet; - is stdin, as JSON lines")
+    score.add_argument(
+        "-o", "--out", default="-", metavar="OUT", help="the predictions; - is stdout, as JSON lines (default)"
+    )
+    score.add_argument("--format", choices=FORMATS, help="what FILE is (default: as its suffix says)")
+    score.add_argument("--out-format", choices=FORMATS, help="what OUT becomes (default: as its suffix says)")
+    score.add_argument("--dead-letters", metavar="FILE", help="rows that were not scored, each with its reason")
+    score.add_argument("--strict", action="store_true", help="a rejected row ends the command, and OUT is not written")
+    score.add_argument("--force", action="store_true", help="replace files that are there already")
+    score.set_defaults(command=_score)
 
     config = commands.add_parser("config", help="show every option, its value and its bounds")
     _add_options(config)
@@ -112,6 +126,22 @@ def _demo(options: argparse.Namespace) -> int:
     from headrace.stream.demo import demo  # noqa: PLC0415 - late, as above
 
     return demo(config, events=options.events, seconds=options.seconds, rate=options.rate, as_json=options.json)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from headrace.stream import batch, load  # noqa: PLC0415 - late, as above
+
+    batch.main(
+        load.load_pipeline(options.path),
+        options.source,
+        options.out,
+        source_format=options.format,
+        target_format=options.out_format,
+        dead_letters=options.dead_letters,
+        strict=options.strict,
+        force=options.force,
+    )
+    return 0
 
 
 def _config(options: argparse.Namespace) -> int:

@@ -3,8 +3,10 @@
 After a text was changed on purpose: ``python tests/golden/test_errors.py`` writes them anew.
 """
 
+import contextlib
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from core.records import fraud
 from headrace import Event, Linear, Pipeline, differs, feature, field, log1p
 from headrace.schemas.config import Given, configure, from_environment, from_pairs, from_toml
 from headrace.schemas.errors import HeadraceError
+from headrace.stream.batch import score
+from headrace.stream.files import format_of
 
 ERRORS = Path(__file__).with_name("errors")
 
@@ -87,6 +91,22 @@ def _feature_of_no_field() -> None:
     Pipeline(name="night", events=fraud.events, features={"night": night}, static=Linear({"night": 1.0}))
 
 
+def _file_format() -> None:
+    format_of("payments.txt")
+
+
+def _file_columns() -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("payments.csv").write_text("id;at;card\n")
+        score(fraud, "payments.csv", "predictions.jsonl")
+
+
+def _file_exists() -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("predictions.jsonl").touch()
+        score(fraud, "payments.csv", "predictions.jsonl")
+
+
 CASES: dict[str, Callable[[], None]] = {
     "config": _config,
     "config-relations": _config_relations,
@@ -96,6 +116,9 @@ CASES: dict[str, Callable[[], None]] = {
     "pipeline-of-nothing": _pipeline_of_nothing,
     "event": _event,
     "feature-of-no-field": _feature_of_no_field,
+    "file-format": _file_format,
+    "file-columns": _file_columns,
+    "file-exists": _file_exists,
 }
 
 

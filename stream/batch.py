@@ -1,0 +1,158 @@
+"""A file in, a file of predictions out: what a worker would have published for the same events in this order."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+from headrace.models.pipeline import Effects, Pipeline
+from headrace.schemas.codec import encode
+from headrace.schemas.dead_letter import Reason, RejectedRow, Rejection
+from headrace.schemas.errors import BadFile, RowsRejected
+from headrace.stream.files import STANDARD, Batch, Source, Target, format_of, open_sink, open_source
+
+EXAMPLES = 3  # of each reason, in the summary
+PROGRESS_SECONDS = 0.5
+Step = Callable[[Sequence[Any]], Effects]
+
+
+class Summary:
+    """How many rows were scored, and why the others were not."""
+
+    def __init__(self) -> None:
+        self.scored = 0
+        self.reasons: Counter[Reason] = Counter()
+        self.examples: list[tuple[int, Rejection]] = []
+        self.seconds = 0.0
+
+    @property
+    def rejected(self) -> int:
+        """How many rows have no prediction."""
+        return self.reasons.total()
+
+    def add(self, number: int, rejection: Rejection) -> None:
+        """Count a row that was not scored, and keep it if it is one of the first of its kind."""
+        self.reasons[rejection.reason] += 1
+        if self.reasons[rejection.reason] <= EXAMPLES:
+            self.examples.append((number, rejection))
+
+    def told(self, letters: str | None = None) -> str:
+        """Return what a person is told at the end."""
+        rows = self.scored + self.rejected
+        rate = f"{rows / self.seconds:,.0f} rows/s" if self.seconds else "at once"
+        noun = "row" if self.scored == 1 else "rows"
+        head = f"{self.scored:,} {noun} scored, {self.rejected:,} rejected, in {self.seconds:.1f} s ({rate})"
+        return "\n  ".join([head, *self._why(letters)])
+
+    def _why(self, letters: str | None) -> Iterator[str]:
+        for reason, count in self.reasons.most_common():
+            yield f"{reason}: {count:,}"
+            if not letters:
+                told = [(number, one.message) for number, one in self.examples if one.reason is reason]
+                yield from (f"  row {number}: {message[:200]}" for number, message in told)
+        if self.rejected and letters:
+            yield f"they are in {letters}"
+
+
+def score(
+    pipeline: Pipeline,
+    source: str,
+    target: str = STANDARD,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    dead_letters: str | None = None,
+    strict: bool = False,
+    force: bool = False,
+    progress: TextIO | None = None,
+) -> Summary:
+    """Score every row of ``source`` into ``target``.
+
+    The whole file is one partition, in its own order. ``target`` appears when it is whole; with ``strict`` a
+    rejected row keeps it from appearing. ``dead_letters`` appears whenever the source was read to its end.
+    """
+    format_of(target, target_format)
+    out = Target(target, force=force)
+    letters = Target(dead_letters, force=force) if dead_letters else None
+    if dead_letters and (dead_letters == STANDARD or Path(dead_letters).resolve() == Path(target).resolve()):
+        raise BadFile(f"--dead-letters {dead_letters}: needs a file of its own")
+    opened = open_source(source, source_format, pipeline)
+    step: Step = pipeline.step
+    summary, began = Summary(), time.monotonic()
+    with ExitStack() as stack:
+        stack.callback(opened.close)
+        stack.enter_context(out)
+        sink = open_sink(out, target_format, pipeline)
+        stack.callback(sink.abandon)
+        if letters:
+            stack.enter_context(letters)
+        for batch in _with_progress(opened, summary, progress):
+            predictions, rejections = _scored(step, batch)
+            with out.writing():
+                sink.write(predictions)
+            summary.scored += len(predictions)
+            for one in rejections:
+                summary.add(batch.numbers[one.at], one)
+            if letters and rejections:
+                with letters.writing():
+                    letters.file.writelines(_letter(batch, one) for one in rejections)
+        if letters:
+            letters.keep()
+        summary.seconds = time.monotonic() - began
+        if strict and summary.rejected:
+            fate = f": {target} is not written" if out.is_held_back else ""
+            raise RowsRejected(f"{source}: {summary.told(dead_letters)}\n  --strict allows none{fate}")
+        with out.writing():
+            sink.finish()
+        out.keep()
+        summary.seconds = time.monotonic() - began
+    return summary
+
+
+def _scored(step: Step, batch: Batch) -> tuple[list[Any], list[Rejection]]:
+    """Return the predictions of a batch, in the order of its rows, and why the other rows have none."""
+    effects = step(batch.events)
+    if not effects.rejections:
+        return effects.predictions, batch.rejections
+    refused = {one.at for one in batch.rejections}
+    kept = [at for at in range(len(batch.numbers)) if at not in refused]
+    late = [one._replace(at=kept[one.at]) for one in effects.rejections]
+    return effects.predictions, sorted([*batch.rejections, *late])
+
+
+def _letter(batch: Batch, rejection: Rejection) -> bytes:
+    row = RejectedRow(
+        row=batch.numbers[rejection.at],
+        reason=rejection.reason,
+        message=rejection.message,
+        original=batch.original(rejection.at),
+    )
+    return encode(row) + b"\n"
+
+
+def _with_progress(source: Source, summary: Summary, progress: TextIO | None) -> Iterator[Batch]:
+    """Go through the batches; a terminal is told twice a second how far it is."""
+    if progress is None or not progress.isatty():
+        yield from source.batches()
+        return
+    began = told = time.monotonic()
+    try:
+        for batch in source.batches():
+            yield batch
+            if (now := time.monotonic()) - told > PROGRESS_SECONDS:
+                told, rows, share = now, summary.scored + summary.rejected, source.share()
+                part = "" if share is None else f"{share:4.0%}  "
+                progress.write(f"\r\x1b[K{part}{rows:,} rows  {rows / (now - began):,.0f} rows/s")
+                progress.flush()
+    finally:
+        progress.write("\r\x1b[K")
+        progress.flush()
+
+
+def main(pipeline: Pipeline, source: str, target: str, **options: Any) -> None:
+    """Score a file, and tell on stderr what came of it."""
+    summary = score(pipeline, source, target, progress=sys.stderr, **options)
+    print(summary.told(options.get("dead_letters")), file=sys.stderr, flush=True)  # noqa: T201
