@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,7 +81,7 @@ def score(
     if dead_letters and (dead_letters == STANDARD or Path(dead_letters).resolve() == Path(target).resolve()):
         raise BadFile(f"--dead-letters {dead_letters}: needs a file of its own")
     opened = open_source(source, source_format, pipeline)
-    step: Step = pipeline.step
+    step: Step = partial(pipeline.step, state=pipeline.fresh())  # the file is one partition, in its order
     summary, began = Summary(), time.monotonic()
     with ExitStack() as stack:
         stack.callback(opened.close)

@@ -1,12 +1,16 @@
 """Records as the client hands them over, made without a broker."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from headrace.models.pipeline import Pipeline
+from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.config import Config, Given, configure
+from headrace.stream.agents import Scorer
+from headrace.stream.commit import Outputs
 from headrace.stream.load import load_pipeline
+from headrace.stream.state import Memory
 
 fraud: Pipeline = load_pipeline("headrace.examples.fraud.pipeline")
 Transaction: Any = fraud.events
@@ -91,3 +95,17 @@ def without(name: str) -> bytes:
 def config_of(**options: Any) -> Config:
     """Return a worker's options, these and else the defaults."""
     return configure({name: Given(value, "test") for name, value in options.items()})
+
+
+class Alone(Scorer):
+    """A scorer to which every batch is of a partition of which nothing was seen before."""
+
+    def step(self, messages: list[Any]) -> Outputs:  # type: ignore[override]
+        """Return what is to be published for these records."""
+        memory = Memory(("transactions", 0), "state", self._pipeline.fresh(), None, bytes_max=1_000)
+        return super().step(messages, memory, len(messages))
+
+
+def step(pipeline: Pipeline, events: Sequence[Any]) -> Effects:
+    """Score events of a partition of which nothing was seen before."""
+    return pipeline.step(events, pipeline.fresh())

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
-from core.records import GOOD, Record, Transaction, config_of, fraud, transaction, without
+from core.records import GOOD, Alone, Record, Transaction, config_of, fraud, step, transaction, without
 from pyarrow import parquet
 
 from headrace import Event, Linear, Pipeline, field
@@ -27,7 +27,6 @@ from headrace.schemas.codec import encode_all
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadFile, RowsRejected
 from headrace.stream import batch, cli, files
-from headrace.stream.agents import Scorer
 
 Rows = list[dict[str, Any]]
 COUNT = 2 * files.ROWS + 345  # several batches, the last of them short
@@ -107,7 +106,7 @@ def _here() -> list[str]:
 @pytest.mark.parametrize("name", IN)
 def test_every_format_has_the_scores_of_one_step_bit_for_bit(name: str) -> None:
     rows = _rows()
-    want = fraud.step([Transaction(**row) for row in rows]).predictions
+    want = step(fraud, [Transaction(**row) for row in rows]).predictions
     summary = batch.score(fraud, _write(name, rows), "out.jsonl")
     assert Path("out.jsonl").read_bytes().splitlines() == encode_all(want)
     assert (summary.scored, summary.rejected) == (COUNT, 0)
@@ -115,7 +114,7 @@ def test_every_format_has_the_scores_of_one_step_bit_for_bit(name: str) -> None:
 
 def test_lines_have_the_bytes_that_a_worker_publishes() -> None:
     records = [Record(msgspec.json.encode(row)) for row in _rows()]
-    scorer = Scorer(fraud, config_of(), dict.fromkeys(("predictions", "alerts", "dead-letters"), 1_000_000))
+    scorer = Alone(fraud, config_of(), dict.fromkeys(("predictions", "alerts", "dead-letters"), 1_000_000))
     Path("in.jsonl").write_bytes(b"\n".join(record.value() or b"" for record in records))
     batch.score(fraud, "in.jsonl", "out.jsonl")
     assert Path("out.jsonl").read_bytes().splitlines() == scorer.step(records).values  # type: ignore[arg-type]
@@ -124,7 +123,7 @@ def test_lines_have_the_bytes_that_a_worker_publishes() -> None:
 @pytest.mark.parametrize("name", OUT)
 def test_every_format_gives_back_what_was_written(name: str) -> None:
     rows = _rows()
-    predictions = fraud.step([Transaction(**row) for row in rows]).predictions
+    predictions = step(fraud, [Transaction(**row) for row in rows]).predictions
     batch.score(fraud, _write("in.parquet", rows), name)
     assert _read(name) == [msgspec.to_builtins(one) for one in predictions]
 
@@ -187,7 +186,7 @@ def test_a_rejected_row_of_a_table_names_its_path_and_costs_no_other(name: str) 
     rows[3]["amount"] = rows[7]["merchant"] = rows[COUNT - 1]["at"] = None
     rows[2_200]["amount"] = -7.0  # its logarithm is no number
     rows[5]["amount"] = float("nan")
-    want = fraud.step([Transaction(**row) for at, row in enumerate(rows) if at not in (3, 7, COUNT - 1)]).predictions
+    want = step(fraud, [Transaction(**row) for at, row in enumerate(rows) if at not in (3, 7, COUNT - 1)]).predictions
     batch.score(fraud, _write(name, rows), "out.jsonl", dead_letters="letters.jsonl")
     assert Path("out.jsonl").read_bytes().splitlines() == encode_all(want)
     letters = _letters("letters.jsonl")
@@ -408,7 +407,7 @@ def test_a_pipe_gets_lines_and_nothing_else() -> None:
     with _score("-") as process:
         out, err = process.communicate(b"".join(msgspec.json.encode(row) + b"\n" for row in rows), 60)
     assert process.returncode == 0
-    assert out.splitlines() == encode_all(fraud.step([Transaction(**row) for row in rows]).predictions)
+    assert out.splitlines() == encode_all(step(fraud, [Transaction(**row) for row in rows]).predictions)
     assert err.startswith(b"3 rows scored, 0 rejected, in ")
     assert err.count(b"\n") == 1, "progress is for terminals"
 

@@ -4,12 +4,12 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Optional
 
 import msgspec
 import numpy as np
 import pytest
-from core.records import Transaction, fraud
+from core.records import Transaction, fraud, step
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,6 @@ from headrace import Event, Linear, Pipeline, differs, distance_km, feature, fie
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
-from headrace.models.pipeline import Effects
 
 SEEDS = range(5)
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)
@@ -75,11 +74,6 @@ def _pipeline(
     weights = {name: 0.25 * (-1) ** place for place, name in enumerate(features)}
     static = Linear(weights, bias=0.1, logistic=logistic, version="7")
     return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max)
-
-
-def step(pipeline: Pipeline, events: list[Any]) -> Effects:
-    """Score events in a partition of which nothing was seen before."""
-    return pipeline.step(events, pipeline.fresh())
 
 
 shop = per("shop")

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from core.records import GOOD, Headers, Record, config_of, fraud, raw, transaction, without
+from core.records import GOOD, Alone, Headers, Record, config_of, fraud, raw, transaction, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,24 +12,14 @@ from headrace import Event, Linear, Pipeline, feature, field
 from headrace.models.pipeline import Effects
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason
-from headrace.stream.agents import Scorer, _parts
+from headrace.stream.agents import _parts
 from headrace.stream.commit import Output, Outputs
 from headrace.stream.poller import Taken
-from headrace.stream.state import Memory
 from headrace.stream.transport import RecordBatch
 
 fixed = settings(derandomize=True, deadline=None, max_examples=100)
 PREDICTIONS, ALERTS, DEAD_LETTERS = "predictions", "alerts", "dead-letters"
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-
-
-class Alone(Scorer):
-    """A scorer to which every batch is of a partition of which nothing was seen before."""
-
-    def step(self, messages: list[Any]) -> Outputs:  # type: ignore[override]
-        """Return what is to be published for these records."""
-        memory = Memory(("transactions", 0), "state", self._pipeline.fresh(), None, bytes_max=1_000)
-        return super().step(messages, memory, len(messages))
 
 
 def _scorer(pipeline: Pipeline = fraud, *, bytes_max: int = 100_000, **options: Any) -> Alone:

@@ -9,15 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from core.records import Record, Transaction, config_of, fraud
+from core.records import Alone, Record, Transaction, config_of, fraud
 
 from headrace.schemas import dead_letter
 from headrace.schemas.alert import Alert
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.prediction import prediction_type
-from headrace.stream.agents import Scorer
-from headrace.stream.state import Memory
 
 WIRE = Path(__file__).with_name("wire-1")
 Prediction: Any = prediction_type(Transaction, "fraud", "1")
@@ -85,8 +83,7 @@ def test_what_the_worker_publishes_has_the_shape_that_is_pinned() -> None:
     # The score itself may differ in its last bit from one kind of processor to the next.
     config = config_of()
     limits = dict.fromkeys((config.topic_predictions, config.topic_alerts, config.topic_dead_letters), 1_000_000)
-    memory = Memory(("transactions", 0), "state", fraud.fresh(), None, bytes_max=1_000)
-    outputs = Scorer(fraud, config, limits).step([Record(_lines("transactions.jsonl")[0])], memory, 1)
+    outputs = Alone(fraud, config, limits).step([Record(_lines("transactions.jsonl")[0])])
     pinned = json.loads(_lines("predictions.jsonl")[0])
     made = json.loads(outputs.values[0])
     assert list(made) == list(pinned)
