@@ -35,13 +35,13 @@ COUNT = 200
 def some_events(cls: type[Event], count: int, seed: int) -> list[Any]:
     """Return events with values of every size, made from the class's own fields."""
     rng = random.Random(seed)  # noqa: S311 - a law must be able to repeat itself
-    wire = cls.wire
+    wire, hints = cls.wire, columns_of(cls)
     at = 1.7e9
     events = []
     for number in range(count):
         at += rng.choice((0.0, 0.001, 1.0, 3_600.0))
-        values = {name: _some_value(hint, rng) for name, hint in columns_of(cls).items()}
-        values[wire.id] = number if columns_of(cls)[wire.id] is int else f"id-{number}"
+        values = {name: _some_value(hint, rng) for name, hint in hints.items()}
+        values[wire.id] = number if hints[wire.id] is int else f"id-{number}"
         # One in ten comes late, by little or by much.
         values[wire.time] = at - rng.choice((0.0, 10.0, 5_000.0)) if rng.random() < 0.1 else at
         events.append(cls(**values))
