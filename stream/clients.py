@@ -130,6 +130,9 @@ def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: i
         # Twice what may wait before a commit: the commit comes first, and this is what is left if it does not.
         "queue.buffering.max.messages": 2_000_000,
         "queue.buffering.max.kbytes": 2 * config.output_bytes_max // 1024,
+        # A call that waits for a group's coordinator looks again only when some connection changes
+        # (confluentinc/librdkafka#5511); a producer that was replaced while it waited could never be closed.
+        "connections.max.idle.ms": 60_000,
     }
     ours: dict[str, Any] = {
         "enable.idempotence": True,
