@@ -20,12 +20,13 @@ class Contestant:
     peer: str | None  # None is Headrace itself, in the environment that runs this
     guarantee: str
     slow: bool = False  # gets the short input, so that a run stays bounded
+    pipeline: Path = HERE.parent / "examples" / "fraud"  # what Headrace runs
 
     def command(self, python, *, broker, group, in_topic, out_topic, tuned_for, state_dir):
         """Return the command line; ``python`` is the interpreter of the peer's own environment."""
         if self.peer is None:
             return [
-                sys.executable, "-m", "headrace.stream.cli", "run", HERE.parent / "examples" / "fraud",
+                sys.executable, "-m", "headrace.stream.cli", "run", self.pipeline,
                 "--broker", broker, "--group", group, "--guarantee", self.guarantee,
                 "--set", f"topic_predictions={out_topic}", "--set", f"state_dir={state_dir}",
                 "--set", "web_port=-1",
@@ -46,6 +47,12 @@ ALL = (
     Contestant("bytewax", "Bytewax", "bytewax", ALO),
     Contestant("pathway", "Pathway", "pathway", ALO),
     Contestant("faust", "stock Faust", "faust", ALO, slow=True),
+)
+# The same cards with a memory: what they did in the last five minutes and the last hour (windows.py).
+REMEMBERING = (
+    Contestant("bare-windows", "bare loop, windows in a dict, not durable", "windows", ALO),
+    Contestant("headrace-windows-alo", "Headrace at-least-once, durable", None, ALO, pipeline=HERE / "remembering"),
+    Contestant("headrace-windows-eo", "Headrace exactly-once, durable", None, EO, pipeline=HERE / "remembering"),
 )
 BY_NAME = {contestant.name: contestant for contestant in ALL}
 QUICK = ("bare", "headrace-alo", "headrace-eo")

@@ -1,5 +1,6 @@
 """What is remembered per key: a row for each, kept in columns, so that a batch is looked up and updated at once."""
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,6 +84,12 @@ class Keys:
             del self._rows[self._keys[row]]
             self._keys[row] = None
         self._free.extend(rows)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory: the keys, the rows' numbers, and where they are found."""
+        numbers = 32 * len(self._rows)
+        return sys.getsizeof(self._rows) + sys.getsizeof(self._keys) + sum(map(sys.getsizeof, self._rows)) + numbers
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""

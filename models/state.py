@@ -165,8 +165,8 @@ class Table:
 
     @property
     def bytes(self) -> int:
-        """What the columns take of memory; the keys themselves come on top."""
-        return self._rows.bytes + sum(keeper.bytes for keeper in self._keepers)
+        """What it takes of memory, keys and all."""
+        return self._keys.bytes + self._rows.bytes + sum(keeper.bytes for keeper in self._keepers)
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""

@@ -13,7 +13,7 @@ import faust
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import Stalled
-from headrace.stream import topics
+from headrace.stream import heap, topics
 from headrace.stream.agents import Scorer, score_events
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
@@ -24,6 +24,7 @@ from headrace.stream.transport import BatchTopic, Consumer
 log = logging.getLogger("headrace.app")
 
 CRASH_SECONDS_MAX = 5.0
+GIVE_BACK_SECONDS = 20.0
 
 
 class Worker(faust.App):
@@ -60,6 +61,7 @@ class Worker(faust.App):
         )
         self._committer: Committer | None = None
         self._memories: Memories | None = None
+        self._gave_back_at = 0.0
         self._state_folder = state_folder
         events = BatchTopic(self, topics=[pipeline.wire.topic])
         self.agent(events, name="score")(self._score)
@@ -135,6 +137,9 @@ class Worker(faust.App):
     def _watch(self, now: float) -> None:
         """Look at every partition's progress, on the poll thread: it runs whatever the event loop does."""
         poller = self._kafka.poller
+        if poller.drained and now - self._gave_back_at > GIVE_BACK_SECONDS:
+            self._gave_back_at = now
+            heap.give_back()
         stuck = None
         self.health.forget_all_but(list(poller.partitions))
         for place, partition in list(poller.partitions.items()):

@@ -1,8 +1,6 @@
 """Runs a worker until it is told to stop, or ends with the error that stopped it."""
 
 import asyncio
-import contextlib
-import ctypes
 import errno
 import faulthandler
 import gc
@@ -20,17 +18,16 @@ from confluent_kafka import KafkaException
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
-from headrace.stream import clients, health, topics
+from headrace.stream import clients, health, heap, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
 
 log = logging.getLogger("headrace")
 
-M_ARENA_MAX, HEAPS_MAX = -8, 2  # the first as malloc.h has it
-
 
 def run(pipeline: Pipeline, config: Config) -> None:
     """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
+    heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     health.check_port(config.web_port)
@@ -41,7 +38,6 @@ def run(pipeline: Pipeline, config: Config) -> None:
     # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     bytes_max = topics.prepare(config, [pipeline.wire.topic], state=pipeline.has_memory)
-    _keep_memory_together()
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
@@ -51,16 +47,6 @@ def run(pipeline: Pipeline, config: Config) -> None:
     finally:
         if instance is not None:
             instance.release()
-
-
-def _keep_memory_together() -> None:
-    """Let the C library keep two heaps instead of eight per processor.
-
-    What the client's threads fetch in a burst is freed by another thread, and stays in the heap of the first:
-    after every catch-up the process was larger. Two are as fast.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another C library than GNU's
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS_MAX)
 
 
 def state_folder(config: Config) -> Path:

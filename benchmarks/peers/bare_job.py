@@ -17,8 +17,13 @@ BATCH_COUNT_MAX = 2_000
 COMMIT_SECONDS = 0.1
 
 
-def main():
-    options = arguments(__doc__)
+def scored(event):
+    """Return the score of one event."""
+    return score(event.at, event.amount, event.lat, event.lon, event.country)
+
+
+def main(description=__doc__, scored=scored):
+    options = arguments(description)
     consumer = Consumer(
         {
             "bootstrap.servers": options.broker,
@@ -60,7 +65,7 @@ def main():
             if message.error() is not None:
                 raise SystemExit(str(message.error()))
             event = decode(message.value())
-            value = score(event.at, event.amount, event.lat, event.lon, event.country)
+            value = scored(event)
             prediction = Prediction(event.id, event.at, event.card, value, value)
             producer.produce(options.out_topic, encode(prediction), message.key(), on_delivery=on_error)
             positions[message.partition()] = message
