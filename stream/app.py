@@ -13,7 +13,7 @@ import faust
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import Stalled
-from headrace.stream import heap, topics
+from headrace.stream import heap
 from headrace.stream.agents import Scorer, score_events
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
@@ -36,7 +36,9 @@ class Worker(faust.App):
     added to the app read other topics, and what they do is at least once, as in any Faust app.
     """
 
-    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, state_folder: Path) -> None:
+    def __init__(
+        self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, state_folder: Path, lineage: str
+    ) -> None:
         self.headrace = config
         self.pipeline = pipeline
         self.bytes_max = bytes_max
@@ -63,6 +65,7 @@ class Worker(faust.App):
         self._memories: Memories | None = None
         self._gave_back_at = 0.0
         self._state_folder = state_folder
+        self._lineage = lineage
         events = BatchTopic(self, topics=[pipeline.wire.topic])
         self.agent(events, name="score")(self._score)
         self.health.add_pages(self)
@@ -99,14 +102,13 @@ class Worker(faust.App):
         self._committer = Committer(
             self.headrace, consumer.poller, batch_bytes_max=min(self.bytes_max.values()), on_failed=self._failed_soon
         )
-        names = [self.pipeline.wire.topic, self.headrace.state_topic]
         self._memories = Memories(
             self.pipeline,
             self.headrace,
             consumer.poller,
             bytes_max=self.bytes_max.get(self.headrace.state_topic, 0),
             folder=self._state_folder / self.headrace.group,
-            lineage=topics.lineage(self.headrace, names) if self.pipeline.has_memory else "",
+            lineage=self._lineage,
         )
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy

@@ -38,12 +38,13 @@ def run(pipeline: Pipeline, config: Config) -> None:
     # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     bytes_max = topics.prepare(config, [pipeline.wire.topic], state=pipeline.has_memory)
+    lineage = topics.lineage(config, [pipeline.wire.topic, config.state_topic]) if pipeline.has_memory else ""
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     try:
-        asyncio.run(_run(pipeline, config, bytes_max))
+        asyncio.run(_run(pipeline, config, bytes_max, lineage))
     finally:
         if instance is not None:
             instance.release()
@@ -56,8 +57,8 @@ def state_folder(config: Config) -> Path:
     return Path.home() / ".local" / "state" / "headrace"
 
 
-async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
-    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config))
+async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str) -> None:
+    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config), lineage=lineage)
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
     announcing = asyncio.ensure_future(_announce(worker, config))
