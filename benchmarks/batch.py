@@ -26,7 +26,7 @@ from peers.typed import Transaction
 from process import Child
 
 ROOT = Path(__file__).resolve().parents[1]
-PIPELINE = ROOT / "examples/fraud"
+PIPELINE = ROOT / "benchmarks/stateless"
 # What is read, and what is written.
 WAYS = (("parquet", "parquet"), ("jsonl", "jsonl"), ("csv", "csv"))
 TEXT = ("id", "card", "merchant", "country")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-INPUT = "transactions"  # the pipeline of examples/fraud reads this one, so everybody does
+INPUT = "transactions"  # Headrace's pipelines read this one, so everybody does
 SHORT_INPUT = "transactions-short"  # the first events of the same, for the slow
 ALO = "at-least-once"
 EO = "exactly-once"
@@ -20,7 +20,7 @@ class Contestant:
     peer: str | None  # None is Headrace itself, in the environment that runs this
     guarantee: str
     slow: bool = False  # gets the short input, so that a run stays bounded
-    pipeline: Path = HERE.parent / "examples" / "fraud"  # what Headrace runs
+    pipeline: Path = HERE / "stateless"  # what Headrace runs
 
     def command(self, python, *, broker, group, in_topic, out_topic, tuned_for, state_dir):
         """Return the command line; ``python`` is the interpreter of the peer's own environment."""

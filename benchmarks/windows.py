@@ -70,7 +70,7 @@ def _make(count, seed, cards=events.CARDS, step=STEP_SECONDS):
 def inside(cards, count, seed, step):
     """Step through events in this process; return rates, weights and the time to come back."""
     pipeline = load_pipeline(str(contestants.HERE / "remembering"))
-    plain = load_pipeline(str(contestants.HERE.parent / "examples" / "fraud"))
+    plain = load_pipeline(str(contestants.HERE / "stateless"))
     codec = EventCodec(pipeline.events)
     decoded, _ = codec.decode([value for _, value in _make(count, seed, cards, step).messages()])
     state, deltas = pipeline.fresh(), []

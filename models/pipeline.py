@@ -95,6 +95,14 @@ class Pipeline:
         """Return the state of a partition of which nothing was seen yet."""
         return State(self.wire.time, self._keyed, keys_max=self.keys_max)
 
+    def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
+        """Return the features of the events, a column each, and take them in: for training, without a score.
+
+        An event whose features fail raises ``FeatureFailed``.
+        """
+        columns = Columns(events)
+        return self._with_memory(self._own(columns), columns, state)
+
     def step(self, events: Sequence[Event], state: State) -> Effects:
         """Score the events: features of each, features of its key's past, the static model.
 
@@ -113,10 +121,8 @@ class Pipeline:
                 return Effects([], rejections, [])
             events = [events[at] for at in kept]
             columns = Columns(events)
-        remembered = None
-        if self._keyed:
-            made = self._with_memory(made, columns, state)
-            remembered = columns
+        made = self._with_memory(made, columns, state)
+        remembered = columns if self._keyed else None
         try:
             scores = self._scores(made)
         except Exception:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
@@ -144,6 +150,8 @@ class Pipeline:
             return made
 
     def _with_memory(self, made: dict[str, Floats], columns: Columns, state: State) -> dict[str, Floats]:
+        if not self._keyed:
+            return made
         with np.errstate(all="ignore"):
             past, at = state.step(columns), columns[self.wire.time]
             for name, feature in self._keyed.items():

@@ -1,6 +1,6 @@
 """Card fraud: the whole application."""
 
-from headrace import Event, Linear, Pipeline, differs, distance_km, feature, log1p, multiple_of
+from headrace import Event, Linear, Pipeline, differs, feature, log1p, multiple_of, per
 
 
 class Transaction(Event, topic="transactions", key="card"):
@@ -23,19 +23,48 @@ def night(at):
     return (hour >= 22) | (hour < 6)
 
 
+@feature
+def large(amount):
+    """One above 220, else zero."""
+    return amount > 220
+
+
+card = per("card")
+
 pipeline = Pipeline(
     name="fraud",
     events=Transaction,
     features={
         "amount_log": log1p("amount"),
+        "large": large,
         "night": night,
         "round_amount": multiple_of("amount", 10),
         "abroad": differs("country", "FR"),
-        "km_from_home": distance_km("lat", "lon", of=(48.8566, 2.3522)),
+        "unusual": card.zscore("amount", "30d"),
+        "above_usual": card.robust_zscore("amount", last=16),
+        "count_1h": card.count("1h"),
+        "busy": card.ratio("1d", "30d"),
+        "merchants_1d": card.distinct("merchant", "1d"),
+        "new_merchant": card.is_new("merchant", "30d"),
+        "speed_kmh": card.speed("lat", "lon"),
     },
+    # As examples/fraud/train.py fits them.
     static=Linear(
-        {"amount_log": 0.45, "night": 0.9, "round_amount": 0.35, "abroad": 1.1, "km_from_home": 0.0004},
-        bias=-4.2,
+        {
+            "amount_log": -0.0651,
+            "large": 12.2,
+            "night": -0.0528,
+            "round_amount": 0.222,
+            "abroad": -0.119,
+            "unusual": -0.0784,
+            "above_usual": 0.396,
+            "count_1h": -0.0263,
+            "busy": -0.0268,
+            "merchants_1d": 0.00497,
+            "new_merchant": -0.0107,
+            "speed_kmh": 0.0000171,
+        },
+        bias=-3.805,
         version="1",
     ),
 )

@@ -1,6 +1,7 @@
 """Records as the client hands them over, made without a broker."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from headrace.stream.commit import Outputs
 from headrace.stream.load import load_pipeline
 from headrace.stream.state import Memory
 
-fraud: Pipeline = load_pipeline("headrace.examples.fraud.pipeline")
+fraud: Pipeline = load_pipeline(str(Path(__file__).resolve().parents[2] / "benchmarks/stateless"))
 Transaction: Any = fraud.events
 
 GOOD: dict[str, Any] = {

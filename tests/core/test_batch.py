@@ -89,7 +89,7 @@ def _read(path: str) -> Rows:
 
 def _ends(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["score", "headrace.examples.fraud.pipeline", *arguments])
+        cli.main(["score", PIPELINE, *arguments])
     code = ended.value.code
     assert isinstance(code, int)
     return code
@@ -390,7 +390,7 @@ def test_ctrl_c_leaves_no_file_at_all() -> None:
 
 
 def _score(*arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "headrace.stream.cli", "score", "headrace.examples.fraud.pipeline", *arguments]
+    command = [sys.executable, "-m", "headrace.stream.cli", "score", PIPELINE, *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -443,10 +443,11 @@ def test_scoring_a_file_needs_no_kafka() -> None:
 import sys
 from headrace.stream import cli
 try:
-    cli.main(["score", "headrace.examples.fraud.pipeline", "in.jsonl", "-o", "out.jsonl"])
+    cli.main(["score", "STATELESS", "in.jsonl", "-o", "out.jsonl"])
 except SystemExit as ended:
     print(ended.code, {"confluent_kafka", "faust", "pyarrow"} & set(sys.modules))
 """
+    code = code.replace("STATELESS", PIPELINE)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0 set()\n"
 
@@ -458,16 +459,17 @@ def test_parquet_without_its_library_says_what_to_install(monkeypatch: pytest.Mo
         batch.score(fraud, "in.parquet", "out.jsonl")
 
 
+PIPELINE = str(Path(__file__).resolve().parents[2] / "benchmarks/stateless")
 PEAK = """
 import pathlib, sys
 from headrace.stream import batch, files
 from headrace.stream.load import load_pipeline
 files.GROUP_ROWS = 4_000  # so that the small file fills groups too
-batch.score(load_pipeline("headrace.examples.fraud.pipeline"), *sys.argv[1:], dead_letters="letters.jsonl", force=True)
+batch.score(load_pipeline("STATELESS"), *sys.argv[1:], dead_letters="letters.jsonl", force=True)
 # Not getrusage: that begins with what the parent had.
 (peak,) = [line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
 print(int(peak.split()[1]) // 1024)
-"""
+""".replace("STATELESS", PIPELINE)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet"])
