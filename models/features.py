@@ -28,7 +28,8 @@ class Columns(Mapping[str, Column]):
     """The fields of a batch of events as columns, each built when it is first asked for.
 
     Numbers and truth values become float64, with NaN where a field is None; everything else stays an
-    object. A column cannot be written to: the next feature reads it too.
+    object. ``missing`` says what stands for None instead. A column cannot be written to: the next feature
+    reads it too.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -37,11 +38,14 @@ class Columns(Mapping[str, Column]):
     ...     amount: float | None = None
     >>> Columns([Payment("p1", 0.0, "a7", 5.0), Payment("p2", 0.0, "a7")])["amount"]
     array([ 5., nan])
+    >>> Columns([Payment("p1", 0.0, "a7", 5.0), Payment("p2", 0.0, "a7")], {"amount": 1.5})["amount"]
+    array([5. , 1.5])
     """
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[Event], missing: Mapping[str, Any] | None = None) -> None:
         assert events, "a batch has at least one event"
         self._events = events
+        self._missing = missing or {}
         self._types = _types_of(type(events[0]))
         self._columns: dict[str, Column] = {}
 
@@ -63,17 +67,21 @@ class Columns(Mapping[str, Column]):
         return len(self._events)
 
     def raw(self, name: str) -> list[Any]:
-        """Return the field of each event as it is."""
-        return list(map(attrgetter(name), self._events))
+        """Return the field of each event as it is, or what stands for it where it is missing."""
+        values = map(attrgetter(name), self._events)
+        if name in self._missing:
+            return [self._missing[name] if value is None else value for value in values]
+        return list(values)
 
     def _build(self, name: str) -> Column:
         values = map(attrgetter(name), self._events)
         column: Column
         if not is_number(self._types[name]):
             column = np.empty(self.count, object)
-            column[:] = list(values)
+            column[:] = self.raw(name)
         elif type(None) in parts(self._types[name]):
-            column = np.array([np.nan if value is None else value for value in values], np.float64)
+            absent = self._missing.get(name, np.nan)
+            column = np.array([absent if value is None else value for value in values], np.float64)
         else:
             column = np.fromiter(values, np.float64, self.count)
         column.flags.writeable = False

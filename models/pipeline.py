@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number
+from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear
@@ -67,12 +67,14 @@ class Pipeline:
         events: type[Event],
         features: Mapping[str, Feature],
         static: Linear,
+        missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
     ) -> None:
         self.name = name
         self.events = events
         self.features = dict(features)
         self.static = static
+        self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         if problems := list(_problems(self)):
             raise BadPipeline(problems)
@@ -100,7 +102,7 @@ class Pipeline:
 
         An event whose features fail raises ``FeatureFailed``.
         """
-        columns = Columns(events)
+        columns = Columns(events, self.missing)
         return self._with_memory(self._own(columns), columns, state)
 
     def step(self, events: Sequence[Event], state: State) -> Effects:
@@ -110,7 +112,7 @@ class Pipeline:
         """
         if not events:
             return Effects([], [], [])
-        columns = Columns(events)
+        columns = Columns(events, self.missing)
         rejections: list[Rejection] = []
         kept = None  # the places of the events that are left, where some are not
         try:
@@ -120,7 +122,7 @@ class Pipeline:
             if not kept:
                 return Effects([], rejections, [])
             events = [events[at] for at in kept]
-            columns = Columns(events)
+            columns = Columns(events, self.missing)
         made = self._with_memory(made, columns, state)
         remembered = columns if self._keyed else None
         try:
@@ -176,7 +178,7 @@ class Pipeline:
         rejections: list[Rejection] = []
         for at, event in enumerate(events):
             try:
-                made.append(self._own(Columns([event])))
+                made.append(self._own(Columns([event], self.missing)))
             except FeatureFailed as error:
                 kind = type(error.__cause__).__name__ if error.__cause__ else "FeatureFailed"
                 rejections.append(Rejection(at, Reason.FEATURE_FAILED, str(error), kind))
@@ -228,6 +230,7 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
                 )
         if isinstance(feature, KeyedFeature):
             yield from _misfits(name, feature, wire, fields)
+    yield from _stand_ins(pipeline, fields)
     for name in pipeline.static.weights:
         if name not in pipeline.features:
             yield f"static: a weight for {name!r}, which is no feature{_near(name, pipeline.features)}"
@@ -239,6 +242,19 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for name, weight in [*pipeline.static.weights.items(), ("bias", pipeline.static.bias)]:
         if not math.isfinite(weight):
             yield f"static: {name} = {weight}: allowed are finite numbers"
+
+
+def _stand_ins(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what stands for missing values."""
+    for name, value in pipeline.missing.items():
+        if name not in fields:
+            yield f"missing[{name!r}]: {pipeline.events.__name__} has no such field{_near(name, fields)}"
+            continue
+        field = f"{pipeline.events.__name__}.{name} is {type_name(fields[name])}"
+        if type(None) not in parts(fields[name]):
+            yield f"missing[{name!r}]: {field}, and never missing"
+        elif is_number(fields[name]) and not (isinstance(value, int | float) and math.isfinite(value)):
+            yield f"missing[{name!r}] = {value!r}: allowed are finite numbers, as {field}"
 
 
 def _misfits(name: str, feature: KeyedFeature, wire: Wire, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -95,6 +95,13 @@ OPTIONS: dict[str, Option] = {
         1 << 30,
         why="parsing cost grows with the value",
     ),
+    "event_ahead_max_ms": Option(
+        86_400_000,
+        "an event whose time lies further ahead of its record's is a dead letter, where features remember; 0 is off",
+        0,
+        3_155_760_000_000,
+        why="a time in the far future would empty the windows of its key; a century",
+    ),
     "linger_ms": Option(
         10, "how long an output may wait for company under load", 0, 1_000, why="an idle worker sends at once"
     ),
@@ -203,6 +210,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     buffer_bytes_max: int
     output_bytes_max: int
     event_bytes_max: int
+    event_ahead_max_ms: int
     linger_ms: int
     topic_predictions: str
     topic_alerts: str

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     NOT_JSON = "not_json"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
+    TIME_AHEAD = "time_ahead"
     FEATURE_FAILED = "feature_failed"
     MODEL_FAILED = "model_failed"
     NOT_FINITE = "not_finite"
@@ -39,6 +40,7 @@ _STAGES = {
     Reason.NOT_JSON: "decode",
     Reason.MISSING_FIELD: "decode",
     Reason.WRONG_TYPE: "decode",
+    Reason.TIME_AHEAD: "decode",
     Reason.FEATURE_FAILED: "features",
     Reason.MODEL_FAILED: "score",
     Reason.NOT_FINITE: "score",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import attrgetter
 from typing import Any, Protocol, cast
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas import dead_letter
@@ -35,6 +35,8 @@ class Scorer:
         self._codec = EventCodec(pipeline.events, bytes_max=config.event_bytes_max)
         self._bytes_max = bytes_max
         self._key = attrgetter(pipeline.wire.key)
+        self._time = attrgetter(pipeline.wire.time)
+        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.has_memory else 0.0
         self.scored = 0
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
@@ -49,6 +51,12 @@ class Scorer:
         if keyless:
             rejections += [Rejection(kept[place], Reason.KEY_MISSING, _NO_KEY) for place in keyless]
             events, kept = _without(events, set(keyless)), _without(kept, set(keyless))
+        if self._ahead_max and events:
+            ahead = self._ahead(events, kept, messages)
+            if ahead:
+                rejections += [one._replace(at=kept[one.at]) for one in ahead]
+                places = {one.at for one in ahead}
+                events, kept = _without(events, places), _without(kept, places)
         effects = self._pipeline.step(events, memory.state)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
@@ -66,6 +74,21 @@ class Scorer:
         self.scored += len(values) - len(large)
         self.rejected += len(rejections)
         return outputs._replace(others=others, size=outputs.size + _size(others))
+
+    def _ahead(self, events: list[Any], kept: list[int], messages: list[Message]) -> list[Rejection]:
+        """Find the events whose time lies too far ahead of when their record was written."""
+        found = []
+        for place, (event_at, at) in enumerate(zip(map(self._time, events), kept, strict=True)):
+            # The record's own clock says what is too far: it is in the log, so a replay finds the same.
+            kind, milliseconds = messages[at].timestamp()
+            ahead = event_at - milliseconds / 1_000
+            if ahead > self._ahead_max and kind != TIMESTAMP_NOT_AVAILABLE:
+                text = (
+                    f"the event's time is {event_at}, {ahead:.0f} s ahead of its record's; allowed are "
+                    f"event_ahead_max_ms = {self._config.event_ahead_max_ms}. Is it in milliseconds?"
+                )
+                found.append(Rejection(place, Reason.TIME_AHEAD, text))
+        return found
 
     def _publish(
         self, kept: list[Message], predictions: list[Any], values: list[bytes]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from confluent_kafka import TIMESTAMP_CREATE_TIME
 
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.config import Config, Given, configure
@@ -42,12 +43,17 @@ class Record:
         partition: int = 0,
         offset: int = 0,
         error: Any = None,
+        written_at: float = 1_700_000_000.0,
     ) -> None:
         self._value = value
         self._key = key
         self._headers = headers
         self._place = topic, partition, offset
         self._error = error
+        self._timestamp = (TIMESTAMP_CREATE_TIME, int(1_000 * written_at))
+
+    def timestamp(self) -> tuple[int, int]:
+        return self._timestamp
 
     def __len__(self) -> int:
         return len(self._value or b"")

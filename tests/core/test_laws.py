@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from headrace import Event, Linear, Pipeline, differs, distance_km, feature, fie
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
+from headrace.schemas.errors import BadPipeline
 
 SEEDS = range(3)
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=60)
@@ -69,11 +70,16 @@ def tight(total):
 
 
 def _pipeline(
-    event: type[Event] = Order, *, logistic: bool = True, keys_max: int = 1_000, **features: Feature
+    event: type[Event] = Order,
+    *,
+    logistic: bool = True,
+    keys_max: int = 1_000,
+    missing: dict[str, Any] | None = None,
+    **features: Feature,
 ) -> Pipeline:
     weights = {name: 0.25 * (-1) ** place for place, name in enumerate(features)}
     static = Linear(weights, bias=0.1, logistic=logistic, version="7")
-    return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max)
+    return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max, missing=missing)
 
 
 shop = per("shop")
@@ -103,6 +109,14 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "places": _pipeline(a=shop.speed("lat", "lon"), b=shop.distance("lat", "lon")),
     "session": _pipeline(a=shop.session_count("30m"), b=shop.session_seconds("2h")),
     "pairs": _pipeline(a=pair.count("1h"), b=pair.since_last(), c=shop.count("1h"), d=field("count")),
+    "missing values": _pipeline(
+        missing={"total": 2.5, "coupon": "none", "first": 1},
+        a=field("total"),
+        b=shop.mean("total", "1d"),
+        c=shop.distinct("coupon", "1d"),
+        d=pair.count("1h"),
+        e=shop.rate("first", "1d"),
+    ),
     "few keys": _pipeline(keys_max=5, a=shop.count("1h"), b=shop.distinct("note", "1d"), c=pair.count("1h")),
     "memory and a feature that raises": _pipeline(a=tight, b=shop.count("1h"), c=shop.sum("total", "1h")),
     "no logistic": _pipeline(logistic=False, a=field("count"), b=distance_km("lat", "lon", of=(90.0, 0.0))),
@@ -122,6 +136,42 @@ NOT_FEATURES = {
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_pipeline_keeps(law: Law, name: str, number: int) -> None:
     law(PIPELINES[name], number)
+
+
+def test_what_stands_for_a_missing_value_does_so_for_every_feature() -> None:
+    def order(number: int, total: float | None, coupon: str | None) -> Order:
+        return Order(number=number, when=1.0 * number, shop=1, count=0, paid=False, note="", total=total, coupon=coupon)
+
+    given = [order(0, 2.5, "x"), order(1, 4.0, "none"), order(2, 2.5, "none")]
+    absent = [order(0, None, "x"), order(1, 4.0, None), order(2, None, None)]
+    features = {
+        "a": field("total"),
+        "b": shop.sum("total", "1h"),
+        "c": shop.distinct("coupon", "1d"),
+        "d": pair.count("1h"),
+    }
+    pipeline = _pipeline(missing={"total": 2.5, "coupon": "none"}, **features)
+    scores = [[made.score for made in step(pipeline, events).predictions] for events in (given, absent)]
+    assert scores[0] == scores[1]
+    made = pipeline.transform(absent, pipeline.fresh())
+    assert {name: column.tolist() for name, column in made.items()} == {
+        "a": [2.5, 4.0, 2.5], "b": [2.5, 6.5, 9.0], "c": [1, 2, 2], "d": [1, 1, 2],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ({"totla": 1.0}, "missing['totla']: Order has no such field; did you mean 'total'?"),
+        ({"count": 1.0}, "missing['count']: Order.count is int, and never missing"),
+        ({"total": "x"}, "missing['total'] = 'x': allowed are finite numbers, as Order.total is float | None"),
+        ({"total": math.nan}, "missing['total'] = nan: allowed are finite numbers, as Order.total is float | None"),
+    ],
+)
+def test_what_cannot_stand_for_a_missing_value_is_refused(missing: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadPipeline) as refused:
+        _pipeline(missing=missing, a=field("count"))
+    assert told in str(refused.value)
 
 
 def test_there_are_nine_laws() -> None:

@@ -8,7 +8,7 @@ from core.records import GOOD, Alone, Headers, Record, config_of, fraud, raw, tr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace import Event, Linear, Pipeline, feature, field
+from headrace import Event, Linear, Pipeline, feature, field, per
 from headrace.models.pipeline import Effects
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason
@@ -53,6 +53,29 @@ def test_predictions_are_in_the_order_of_the_records() -> None:
     records = [Record(transaction(id=f"p{number}"), offset=number) for number in range(50)]
     published = _published(_scorer().step(records))
     assert [made["id"] for _, _, made, _ in published] == [f"p{number}" for number in range(50)]
+
+
+REMEMBERING = Pipeline(
+    name="remembering",
+    events=fraud.events,
+    features={"n": per("card").count("1h")},
+    static=Linear({"n": 1.0}, logistic=False),
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "count"), [(1.7e9, 2), (1.7e9 + 86_400, 2), (1.7e9 + 86_401, 1), (1.7e12, 1), (1.7e308, 1), (-1.7e9, 2)]
+)
+def test_a_time_far_ahead_of_its_record_is_a_dead_letter_and_is_not_remembered(at: float, count: int) -> None:
+    records = [Record(transaction(id="odd", at=at)), Record(transaction(id="good", at=1.7e9), offset=1)]
+    outputs = _scorer(REMEMBERING).step(records)
+    made = {made["id"]: made["score"] for _, _, made, _ in _published(outputs)}
+    assert len(made) == count
+    assert made["good"] == (2.0 if at == 1.7e9 else 1.0)
+    assert [_code(letter) for letter in _letters(outputs)] == ["time_ahead"] * (2 - count)
+    off = _scorer(REMEMBERING, event_ahead_max_ms=0).step(records)
+    assert len(_published(off)) == 2, "it can be turned off"
+    assert len(_published(_scorer().step(records))) == 2, "where nothing is remembered, a time harms nothing"
 
 
 def test_a_prediction_has_the_fields_that_readers_count_on() -> None:
