@@ -228,6 +228,8 @@ async def score_events(
 async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memories: Memories, *, slow: bool) -> bool:
     """Score one batch, and carry it out; return whether the last step was slow."""
     memory = memories.ready(batch.place, batch.after) or await memories.restore(batch.place, batch.after)
+    if memory is None:
+        return slow
     ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):

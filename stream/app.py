@@ -115,6 +115,11 @@ class Worker(faust.App):
         consumer.on_watch = self._watch
         await self._committer.start()
 
+    def stopping(self) -> None:
+        """Wait for nothing that takes long: a stop was asked for."""
+        if self._memories is not None:
+            self._memories.give_up()
+
     async def on_shutdown(self) -> None:
         """Let go of the producer, last of all."""
         await super().on_shutdown()

@@ -71,6 +71,7 @@ async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], li
         del done
     finally:
         announcing.cancel()
+        worker.stopping()
         await worker.stop()
     if (error := worker.failed or worker.crash_reason) is not None:
         raise _named(error)

@@ -147,6 +147,10 @@ def _cut(blob: bytes, size: int) -> list[bytes]:
     return [blob[at : at + size] for at in range(0, len(blob), size)] or [b""]
 
 
+class _GivenUp(Exception):
+    """The worker is to end, or the partition went, and nobody needs the memory that was being made."""
+
+
 class Memories:
     """The states of the partitions that this worker has.
 
@@ -183,16 +187,23 @@ class Memories:
             self._thread.submit(self._save, memory.place, offset, blob, memory.notes)
         return memory
 
-    async def restore(self, place: Place, after: int | None) -> Memory:
-        """Make the partition's memory as it was when its offset was committed."""
+    async def restore(self, place: Place, after: int | None) -> Memory | None:
+        """Make the partition's memory as it was when its offset was committed; None if nobody needs it any more."""
         self._held = {here: one for here, one in self._held.items() if here in self._poller.partitions}
         self._held.pop(place, None)
         partition = self._poller.partitions.get(place)
         loop = asyncio.get_running_loop()
-        memory = await loop.run_in_executor(self._thread, self._restore, place)
+        try:
+            memory = await loop.run_in_executor(self._thread, self._restore, place)
+        except _GivenUp:
+            return None
         memory.position, memory.partition = after, partition
         self._held[place] = memory
         return memory
+
+    def give_up(self) -> None:
+        """Wait for nothing any more: the worker is to end."""
+        self._closing = True
 
     async def close(self) -> None:
         """Put on disk what is committed, so that the next start is quick."""
@@ -223,18 +234,23 @@ class Memories:
         return memory
 
     def _committed(self, place: Place) -> int | None:
+        """Return the group's offset; None where it has none."""
         told = time.monotonic()
+        partition = self._poller.partitions.get(place)
         while not self._closing:
             try:
                 answer = self._poller.committed_at_broker(PATIENCE_SECONDS, lambda: self._closing)
-                return (answer or {}).get(place)
+                # Of a partition that went meanwhile nothing is said, which must not be taken for having no offset.
+                if answer is None or partition is None or self._poller.partitions.get(place) is not partition:
+                    raise _GivenUp
+                return answer.get(place)
             except KafkaException as error:
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()
                     reason = clients.kafka_error(error).str()
                     log.warning("where the group is, the broker does not say yet: %s", reason)
                 time.sleep(0.1)
-        return None
+        raise _GivenUp
 
     def _restored(self, place: Place, committed: int | None) -> Memory:
         memory = self._new(place, None)
@@ -325,15 +341,17 @@ class Memories:
                     return None
                 if at_end and (time.monotonic() > deadline or tail.settled()):
                     return found
-        return found
+        raise _GivenUp
 
     def _refuse_orphan(self, place: Place) -> None:
         """The group is nowhere and yet there is state: its offsets were lost or reset, and state does not go back."""
         found = Found()
         with Tail(self._config, TopicPartition(self._config.state_topic, place[1])) as tail:
             tail.begin(0.0)
-            while not tail.read(found) and not self._closing:
+            while not tail.read(found):
                 self._moves(place)
+                if self._closing:
+                    raise _GivenUp
         if found.head is not None:
             raise StateLost(self._told(place, None, found))
 

@@ -1,5 +1,7 @@
 """What is kept in the changelog makes the state again, through snapshots, holes and damage. No broker is needed."""
 
+import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -207,6 +209,42 @@ def test_a_group_that_has_read_nothing_begins_with_an_empty_memory(
 ) -> None:
     memory = _memories([], None, tmp_path, monkeypatch)._restore(PLACE)
     assert (memory.offset, memory.state.key_count) == (None, 0)
+
+
+def test_a_worker_that_is_to_end_does_not_wait_for_a_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memories = _memories([], 7, tmp_path, monkeypatch)
+    reading = threading.Event()
+
+    class Endless(Changelog):
+        def read(self, found: Found) -> bool:
+            reading.set()
+            return False
+
+    monkeypatch.setattr(module, "Tail", Endless([]).tail)
+
+    async def stop_while_it_reads() -> Memory | None:
+        restoring = asyncio.ensure_future(memories.restore(PLACE, 7))
+        await asyncio.to_thread(reading.wait, 30)
+        memories.give_up()
+        return await asyncio.wait_for(restoring, 30)
+
+    assert asyncio.run(stop_while_it_reads()) is None
+
+
+def test_a_partition_that_goes_while_it_is_made_again_is_not_taken_for_one_without_an_offset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    worker.step(7)
+    memories = _memories(worker.log, 7, tmp_path, monkeypatch)
+    poller: Any = memories._poller
+
+    def asked(*_: Any) -> dict[Any, int]:
+        poller.partitions.clear()
+        return {}
+
+    poller.committed_at_broker = asked
+    assert asyncio.run(memories.restore(PLACE, 7)) is None
 
 
 def test_the_state_of_other_features_is_refused_by_name(
