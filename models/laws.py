@@ -1,4 +1,4 @@
-"""What every pipeline keeps, whatever its parts. Run them over your own.
+"""What every pipeline keeps, whatever its parts. Run them over your own: ``check`` does all of them.
 
 >>> from headrace import Event, Linear, Pipeline, feature
 >>> class Payment(Event, topic="payments", key="account"):
@@ -17,7 +17,7 @@ AssertionError: seed 1: the batch was cut at 35 of 200, and event 'id-0' scored 
 
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -169,3 +169,44 @@ LAWS: tuple[Law, ...] = (
     state_stops_growing,
     nothing_but_finite_numbers_leaves,
 )
+
+
+def check(pipeline: Pipeline, seeds: Iterable[int] = range(3)) -> None:
+    """Run every law over a pipeline, and name each that it breaks, with the first seed that shows it.
+
+    >>> from headrace import Event, Linear, Pipeline, feature
+    >>> class Payment(Event, topic="payments", key="account"):
+    ...     id: str
+    ...     at: float
+    ...     account: str
+    ...     amount: float
+    >>> @feature
+    ... def unusual(amount):
+    ...     return amount - amount.mean()
+    >>> check(Pipeline(name="p", events=Payment, features={"u": unusual}, static=Linear({"u": 1.0})))
+    Traceback (most recent call last):
+    AssertionError: <Pipeline p: Payment from payments> breaks 2 of 9 laws:
+      where a batch is cut never shows
+        Kafka cuts batches where it likes, so a cut must not move a single bit.
+        seed 0: the batch was cut at ...
+      one by one is the same as all at once
+        A quiet stream brings events alone, a busy one by the thousand.
+        seed 0: events came one by one, and event 'id-0' scored ..., not ...
+    """
+    seeds = list(seeds)
+    assert seeds, "no seed, no check"
+    told: list[str] = []
+    first = None
+    for law in LAWS:
+        for seed in seeds:
+            try:
+                law(pipeline, seed)
+            except Exception as error:  # noqa: BLE001 - whatever a part of the pipeline raises breaks the law too
+                first = first or error
+                broken = str(error) if isinstance(error, AssertionError) else f"seed {seed}: raised {error!r}"
+                why = (law.__doc__ or "").split("\n", maxsplit=1)[0]
+                told.append(f"  {law.__name__.replace('_', ' ')}\n    {why}\n    {broken}")
+                break
+    if told:
+        head = f"{pipeline!r} breaks {len(told)} of {len(LAWS)} laws:"
+        raise AssertionError("\n".join([head, *told])) from first
