@@ -387,8 +387,14 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 PREFIX = "HEADRACE_"
-# Names in the environment that are switches of the test harness, not options.
-NOT_OPTIONS = ("HEADRACE_FAILPOINT", "HEADRACE_FAILPOINT_SLEEP", "HEADRACE_SEED", "HEADRACE_FAULTS")
+# Names in the environment that are switches of tests, ours and users', not options.
+NOT_OPTIONS = (
+    "HEADRACE_FAILPOINT",
+    "HEADRACE_FAILPOINT_SLEEP",
+    "HEADRACE_SEED",
+    "HEADRACE_FAULTS",
+    "HEADRACE_UPDATE_GOLDEN",
+)
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
