@@ -135,7 +135,7 @@ class RealBroker:
         with (self.folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line, no shell
                 [
-                    _java(),
+                    find_java(),
                     "-Xms256m",
                     "-Xmx1g",
                     "-cp",
@@ -174,7 +174,7 @@ class RealBroker:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(  # noqa: S603 - our own command line, no shell
             [
-                _java(), "-XX:TieredStopAtLevel=1", "-cp", self._classpath,
+                find_java(), "-XX:TieredStopAtLevel=1", "-cp", self._classpath,
                 "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._configuration),
             ],
             capture_output=True,
@@ -230,7 +230,8 @@ def kafka_jars() -> Path:
     return folder
 
 
-def _java() -> str:
+def find_java() -> str:
+    """Return the path of Java's runtime."""
     java = shutil.which("java")
     if java is None:
         raise BrokerNotAvailable("Java is not installed, and the real broker runs on it: install a Java 17 runtime")
