@@ -6,11 +6,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import attrgetter
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from headrace.models.pipeline import Pipeline
+from headrace.models.pipeline import Effects, Pipeline
+from headrace.models.state import State
 from headrace.schemas import dead_letter
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
@@ -24,6 +25,19 @@ log = logging.getLogger("headrace.agents")
 
 # A step that takes longer than this holds up timers and pages; from then on steps run beside the loop.
 SLOW_STEP_SECONDS = 0.1
+
+
+class Scored(NamedTuple):
+    """What became of the records of a batch: each has a prediction or a rejection.
+
+    ``places`` says which record each prediction is of; ``outputs`` are the same predictions as they are published.
+    """
+
+    places: list[int]
+    predictions: list[Any]
+    outputs: Outputs
+    rejections: list[Rejection]
+    effects: Effects
 
 
 class Scorer:
@@ -43,6 +57,35 @@ class Scorer:
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
         """Return what is to be published for these records, which end before ``next_offset``."""
+        scored = self.score(messages, memory.state)
+        others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
+        others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in scored.effects.alerts]
+        if memory.state.fields:
+            first_offset = messages[0].offset() if messages else next_offset
+            assert first_offset is not None
+            others += memory.keep(scored.effects.remembered, next_offset, first_offset)
+        self.scored += len(scored.places)
+        self.rejected += len(scored.rejections)
+        return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+
+    def score(self, messages: list[Message], state: State) -> Scored:
+        """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
+        effects, kept, rejections = self._stepped(messages, state)
+        predictions, values = effects.predictions, encode_all(effects.predictions)
+        assert len(values) == len(kept), "every event has a prediction or a reason"
+        outputs, large = self._publish([messages[at] for at in kept], predictions, values)
+        if large:
+            rejections += [one._replace(at=kept[one.at]) for one in large]
+            out = {one.at for one in large}
+            kept, predictions = _without(kept, out), _without(predictions, out)
+        return Scored(kept, predictions, outputs, sorted(rejections), effects)
+
+    def remember(self, messages: list[Message], state: State) -> None:
+        """Let ``state`` take these records in, as scoring them would."""
+        self._stepped(messages, state)
+
+    def _stepped(self, messages: list[Message], state: State) -> tuple[Effects, list[int], list[Rejection]]:
+        """Decode and step; return also which records have a prediction, and why the others have none."""
         events, rejections = self._codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))  # where in the batch each event comes from
         if rejections:
@@ -57,23 +100,11 @@ class Scorer:
                 rejections += [one._replace(at=kept[one.at]) for one in ahead]
                 places = {one.at for one in ahead}
                 events, kept = _without(events, places), _without(kept, places)
-        effects = self._pipeline.step(events, memory.state)
+        effects = self._pipeline.step(events, state)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
-        values = encode_all(effects.predictions)
-        assert len(values) == len(kept), "every event has a prediction or a reason"
-        outputs, large = self._publish([messages[at] for at in kept], effects.predictions, values)
-        rejections += [one._replace(at=kept[one.at]) for one in large]
-        others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
-        others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts]
-        if memory.state.fields:
-            first_offset = messages[0].offset() if messages else next_offset
-            assert first_offset is not None
-            others += memory.keep(effects.remembered, next_offset, first_offset)
-        self.scored += len(values) - len(large)
-        self.rejected += len(rejections)
-        return outputs._replace(others=others, size=outputs.size + _size(others))
+        return effects, kept, rejections
 
     def _ahead(self, events: list[Any], kept: list[int], messages: list[Message]) -> list[Rejection]:
         """Find the events whose time lies too far ahead of when their record was written."""
