@@ -104,6 +104,25 @@ class PartitionsChanged(HeadraceError):
     exit_code = 12
 
 
+class BadSlice(HeadraceError):
+    """A part of a topic that is not there: beyond the log's ends, deleted, or without a record."""
+
+    code = "BAD_SLICE"
+    exit_code = 13
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"no such slice ({many}):", *problems]))
+
+
+class PredictionsDiffer(HeadraceError):
+    """What was published is not what a replay of the same events gives."""
+
+    code = "PREDICTIONS_DIFFER"
+    exit_code = 14
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

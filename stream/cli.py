@@ -1,6 +1,7 @@
 """The command line. The only place that reads the environment."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from headrace.schemas.config import (
     from_toml,
 )
 from headrace.schemas.errors import BadConfig, HeadraceError
+from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
 
 FORMATS = ("jsonl", "csv", "parquet")
 CONFIG_FILE = "headrace.toml"
@@ -71,10 +73,52 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--force", action="store_true", help="replace files that are there already")
     score.set_defaults(command=_score)
 
+    replay = commands.add_parser("replay", help="score a part of a topic again, beside the workers")
+    _add_slice(replay, end=LATEST)
+    out = replay.add_mutually_exclusive_group()
+    out.add_argument("-o", "--out", default="-", metavar="OUT", help="a file; - is stdout, as JSON lines (default)")
+    out.add_argument("--to-topic", metavar="T", help="a topic of its own, which is made if it is missing")
+    replay.add_argument("--out-format", choices=FORMATS, help="what OUT becomes (default: as its suffix says)")
+    replay.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+    pace = replay.add_mutually_exclusive_group()
+    pace.add_argument("--rate", metavar="N", help="at most N predictions in a second (default: as fast as it goes)")
+    pace.add_argument("--speed", metavar="Nx", help="as fast as event time went, or N times as fast")
+    replay.set_defaults(command=_replay)
+
+    parity = commands.add_parser("parity", help="compare what was published with a replay of the same events")
+    _add_slice(parity, end=COMMITTED)
+    parity.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
+    parity.set_defaults(command=_parity)
+
     config = commands.add_parser("config", help="show every option, its value and its bounds")
     _add_options(config)
     config.set_defaults(command=_config)
     return parser
+
+
+def _add_slice(parser: argparse.ArgumentParser, *, end: str) -> None:
+    parser.add_argument("path", metavar="PIPELINE", help="a Python file, a folder with a pipeline.py, or a module")
+    parser.add_argument("--topic", metavar="T", help="the events (default: the topic of the pipeline)")
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        default=EARLIEST,
+        metavar="POSITION",
+        help=f"an offset, @TIME, {', '.join(WORDS)} (default: {EARLIEST})",
+    )
+    parser.add_argument(
+        "--to", dest="end", default=end, metavar="POSITION", help=f"the first record to leave out (default: {end})"
+    )
+    parser.add_argument(
+        "--warm-up",
+        default=EARLIEST,
+        metavar="POSITION",
+        help=f"from where on features remember, or {NONE} (default: {EARLIEST})",
+    )
+    parser.add_argument(
+        "--partition", type=int, nargs="+", action="extend", default=[], metavar="N", help="these alone (default: all)"
+    )
+    _add_options(parser)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +186,74 @@ def _score(options: argparse.Namespace) -> int:
         force=options.force,
     )
     return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    config, positions = _options(options, os.environ), _positions(options)
+    rate, speed = _pace(options)
+    from headrace.stream import load, replay  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    pipeline = load.load_pipeline(options.path)
+    replay.main(
+        pipeline,
+        config,
+        Asked(options.topic or pipeline.wire.topic, *positions),
+        out=options.out,
+        out_format=options.out_format,
+        force=options.force,
+        to_topic=options.to_topic,
+        rate=rate,
+        speed=speed,
+    )
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    config, positions = _options(options, os.environ), _positions(options)
+    from headrace.stream import load, parity  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    pipeline = load.load_pipeline(options.path)
+    parity.main(pipeline, config, Asked(options.topic or pipeline.wire.topic, *positions), as_json=options.json)
+    return 0
+
+
+def _positions(options: argparse.Namespace) -> tuple[Position, Position, Position | None, tuple[int, ...]]:
+    """Return the slice that was asked for, or raise with everything that is no position."""
+    problems, found = [], []
+    for flag, text in (("--from", options.begin), ("--to", options.end), ("--warm-up", options.warm_up)):
+        try:
+            found.append(None if flag == "--warm-up" and text == NONE else Position.parsed(text))
+        except ValueError as error:
+            problems.append(f"{flag} {text}: {error}{f', {NONE}' if flag == '--warm-up' else ''}")
+    problems += [f"--partition {number}: partitions are counted from 0" for number in options.partition if number < 0]
+    if problems:
+        raise BadConfig(problems)
+    begin, end, warm_up = found
+    assert begin is not None
+    assert end is not None
+    for unit in ("offset", "time_ms"):
+        first, last = getattr(begin, unit), getattr(end, unit)
+        if first is not None and last is not None and first >= last:
+            raise BadConfig([f"--from {begin.said} --to {end.said}: nothing is between them"])
+    return begin, end, warm_up, tuple(options.partition)
+
+
+def _pace(options: argparse.Namespace) -> tuple[float | None, float | None]:
+    found: list[float | None] = []
+    for flag, text in (("--rate", options.rate), ("--speed", options.speed)):
+        try:
+            number = None if text is None else float(text.removesuffix("x") if flag == "--speed" else text)
+        except ValueError:
+            number = math.nan
+        if number is not None and not 0 < number < math.inf:
+            raise BadConfig([f"{flag} {text}: allowed is a number above zero"])
+        found.append(number)
+    rate, speed = found
+    return rate, speed
 
 
 def _config(options: argparse.Namespace) -> int:

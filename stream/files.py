@@ -483,12 +483,12 @@ class Target:
         return _told(self.path)
 
 
-def open_sink(target: Target, given: str | None, pipeline: Pipeline) -> Sink:
-    """Begin a file of predictions."""
+def open_sink(target: Target, given: str | None, pipeline: Pipeline, *, rows: Any = None) -> Sink:
+    """Begin a file of predictions, or of other rows of which ``rows`` is the type."""
     kinds: dict[str, Callable[..., Sink]] = {JSON_LINES: _JsonSink, CSV: _CsvSink, PARQUET: _ParquetSink}
     kind = kinds[format_of(target.path, given)]
     with target.writing():
-        return kind(target.file, prediction_type(pipeline.events, pipeline.name, pipeline.version))
+        return kind(target.file, rows or prediction_type(pipeline.events, pipeline.name, pipeline.version))
 
 
 class _JsonSink:

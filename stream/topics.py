@@ -56,6 +56,17 @@ def prepare(
     return _bytes_max(admin, outputs)
 
 
+def bytes_max(config: Config, topic: str, *, create: bool) -> int:
+    """Return the largest record of an output, which is created if it is missing and that is wanted and allowed."""
+    admin = AdminClient(clients.admin_settings(config))
+    metadata = admin.list_topics(timeout=REQUEST_SECONDS_MAX)
+    if create and topic not in metadata.topics:
+        if not config.create_topics:
+            raise TopicMissing(f"on {config.broker} there is no topic {topic}; create it, or set create_topics=true")
+        _create(admin, config, [topic])
+    return _bytes_max(admin, [topic])[topic]
+
+
 def _match(admin: AdminClient, config: Config, events: str) -> None:
     """See to it that the changelog has a partition for each of the input's."""
     known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics

@@ -100,6 +100,10 @@ class Stage:
         self._topics.append(topic)
         return topic
 
+    def adopt(self, topic: str) -> None:
+        """Take a topic that something else made away with the stage."""
+        self._topics.append(topic)
+
     def cut(self, topic: str, partition: int) -> None:
         """Delete every record of a partition that is there now; a compacted topic would refuse."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)

@@ -19,8 +19,10 @@ from core.records import fraud
 from headrace import Event, Linear, Pipeline, differs, feature, field, log1p
 from headrace.schemas.config import Given, configure, from_environment, from_pairs, from_toml
 from headrace.schemas.errors import HeadraceError
+from headrace.schemas.position import Asked, Position
 from headrace.stream.batch import score
 from headrace.stream.files import format_of
+from headrace.stream.slice import Log, cut
 
 ERRORS = Path(__file__).with_name("errors")
 
@@ -107,6 +109,11 @@ def _file_exists() -> None:
         score(fraud, "payments.csv", "predictions.jsonl")
 
 
+def _slice() -> None:
+    logs = {0: Log(0, 100), 1: Log(40, 90)}
+    cut(Asked("transactions", Position.parsed("95"), partitions=(1, 2)), logs, lambda _: {})
+
+
 CASES: dict[str, Callable[[], None]] = {
     "config": _config,
     "config-relations": _config_relations,
@@ -119,6 +126,7 @@ CASES: dict[str, Callable[[], None]] = {
     "file-format": _file_format,
     "file-columns": _file_columns,
     "file-exists": _file_exists,
+    "slice": _slice,
 }
 
 
