@@ -200,8 +200,15 @@ def check(config: Config) -> None:
         raise BadConfig([f"kafka.*: librdkafka says: {reason}"]) from error
 
 
-def kafka_error(error: KafkaException) -> KafkaError:
+# What a call of a client may raise. The second comes where it calls back, to log for one, while an error of its own
+# is pending: what became of the call is not known then, as with the first.
+FAILURES = (KafkaException, SystemError)
+
+
+def kafka_error(error: KafkaException | SystemError) -> KafkaError:
     """Return the error inside the exception."""
+    if isinstance(error, SystemError):
+        return KafkaError(KafkaError._FAIL, f"the client raised {error}")  # noqa: SLF001 - librdkafka's own code
     found = error.args[0]
     assert isinstance(found, KafkaError)
     return found

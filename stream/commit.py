@@ -154,7 +154,7 @@ class Committer:
                     return False
                 self._begin()
                 sent = self._produce(outputs, sent)
-            except KafkaException as error:
+            except clients.FAILURES as error:
                 self._run(self._recover_guarded, clients.kafka_error(error))
                 return False
             else:
@@ -344,7 +344,7 @@ class Committer:
                     return
                 if not self._flush():
                     return
-            except KafkaException as error:
+            except clients.FAILURES as error:
                 self._recover(clients.kafka_error(error))
                 return
             flushed = self._pending
@@ -355,7 +355,7 @@ class Committer:
         self._loop.call_soon_threadsafe(self._release)
         try:
             self._commit_offsets(flushed)
-        except KafkaException as error:
+        except clients.FAILURES as error:
             self._recover_guarded(clients.kafka_error(error))
 
     def start_over(self) -> None:
@@ -474,7 +474,7 @@ class Committer:
         while True:
             try:
                 call(REQUEST_SECONDS_MAX)
-            except KafkaException as error:
+            except clients.FAILURES as error:
                 reason = clients.kafka_error(error)
                 if not reason.retriable() or self._producers.gives_up() or time.monotonic() > deadline:
                     raise
@@ -509,7 +509,7 @@ class Committer:
         assert producer is not None
         try:
             self._patiently(producer.abort_transaction)
-        except KafkaException as error:
+        except clients.FAILURES as error:
             log.warning("abort failed: %s; the producer is replaced", clients.kafka_error(error).str())
             return False
         self._forget()
@@ -557,7 +557,7 @@ class Committer:
                 try:
                     if self._flush(patience=REQUEST_SECONDS_MAX):
                         self._commit_offsets(self._pending)
-                except (KafkaException, HeadraceError) as error:
+                except (*clients.FAILURES, HeadraceError) as error:
                     log.warning("not committed before the partitions went: %s", error)
                 self._forget()
 

@@ -213,6 +213,38 @@ def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: 
     assert poller.noted == ["rewind"]
 
 
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_a_client_that_fails_inside_itself_is_replaced_and_what_it_held_is_done_again(
+    poller: FakePoller, failed: list, monkeypatch: pytest.MonkeyPatch, guarantee: str
+) -> None:
+    # As the interpreter says it when the client calls its logger with an error of its own still pending.
+    class Confused(FakeProducer):
+        def begin_transaction(self) -> None: ...
+
+        def send_offsets_to_transaction(self, *_: Any) -> None: ...
+
+        def flush(self, timeout: float = 0.0) -> int:
+            raise SystemError("<class 'logging.LogRecord'> returned a result with an exception set")
+
+    monkeypatch.setattr(producers.Producers, "replace", lambda _self: poller.noted.append("replaced"))
+    poller.group_metadata = None  # type: ignore[attr-defined]
+
+    async def commit() -> None:
+        config = config_of(guarantee=guarantee, commit_interval_ms=9_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = Confused()  # type: ignore[assignment]
+        assert await committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), _outputs(1))
+        committer.commit_soon()
+        assert committer._committing is not None
+        await asyncio.wait([committer._committing])
+        committer._producers.current = None
+        await committer.close()
+
+    asyncio.run(commit())
+    assert poller.noted == ["processed 7", "replaced" if guarantee == "exactly-once" else "rewind"]
+
+
 def test_a_coordinator_that_takes_no_offsets_holds_up_no_rebalance(
     poller: FakePoller, failed: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
