@@ -564,5 +564,10 @@ class Committer:
 
 def _flush_timed(producer: Producer) -> float:
     began = time.perf_counter()
-    producer.flush(REQUEST_SECONDS_MAX)
+    try:
+        producer.flush(REQUEST_SECONDS_MAX)
+    except SystemError as error:
+        # It called back, to log what it holds against the transaction, with that as an error still pending. The
+        # requests beside the flush and after it say the same in a way that can be acted upon.
+        log.debug("the client raised %s", error)
     return time.perf_counter() - began

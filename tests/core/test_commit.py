@@ -213,15 +213,22 @@ def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: 
     assert poller.noted == ["rewind"]
 
 
-@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
-def test_a_client_that_fails_inside_itself_is_replaced_and_what_it_held_is_done_again(
-    poller: FakePoller, failed: list, monkeypatch: pytest.MonkeyPatch, guarantee: str
+FENCED = KafkaError._FENCED
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "noted", "share"), [("exactly-once", "replaced", 1 / 8), ("at-least-once", "rewind", 1.0)]
+)
+def test_a_flush_that_fails_inside_the_client_leaves_it_to_the_transaction_to_say_why(
+    poller: FakePoller, failed: list, monkeypatch: pytest.MonkeyPatch, guarantee: str, noted: str, share: float
 ) -> None:
-    # As the interpreter says it when the client calls its logger with an error of its own still pending.
+    # As the interpreter says it when the client calls its logger with an error of its own still pending. That the
+    # transaction was fenced for its age makes the next one smaller; without the reason it would be as large again.
     class Confused(FakeProducer):
         def begin_transaction(self) -> None: ...
 
-        def send_offsets_to_transaction(self, *_: Any) -> None: ...
+        def send_offsets_to_transaction(self, *_: Any) -> None:
+            raise KafkaException(KafkaError(FENCED))
 
         def flush(self, timeout: float = 0.0) -> int:
             raise SystemError("<class 'logging.LogRecord'> returned a result with an exception set")
@@ -229,7 +236,7 @@ def test_a_client_that_fails_inside_itself_is_replaced_and_what_it_held_is_done_
     monkeypatch.setattr(producers.Producers, "replace", lambda _self: poller.noted.append("replaced"))
     poller.group_metadata = None  # type: ignore[attr-defined]
 
-    async def commit() -> None:
+    async def commit() -> float:
         config = config_of(guarantee=guarantee, commit_interval_ms=9_000)
         committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
         committer._loop = asyncio.get_running_loop()
@@ -240,9 +247,10 @@ def test_a_client_that_fails_inside_itself_is_replaced_and_what_it_held_is_done_
         await asyncio.wait([committer._committing])
         committer._producers.current = None
         await committer.close()
+        return committer._share
 
-    asyncio.run(commit())
-    assert poller.noted == ["processed 7", "replaced" if guarantee == "exactly-once" else "rewind"]
+    assert asyncio.run(commit()) == share
+    assert poller.noted == ["processed 7", noted]
 
 
 def test_a_coordinator_that_takes_no_offsets_holds_up_no_rebalance(
