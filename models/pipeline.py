@@ -237,6 +237,8 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for name in pipeline.features:
         if name not in pipeline.static.weights:
             yield f"static: no weight for feature {name!r}; give it one, zero if it is to be ignored"
+    if pipeline.keys_max < 1:
+        yield f"keys_max = {pipeline.keys_max}: a partition remembers one key at the least"
     if not pipeline.features:
         yield "features: there are none, and a model needs at least one"
     for name, weight in [*pipeline.static.weights.items(), ("bias", pipeline.static.bias)]:

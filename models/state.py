@@ -84,10 +84,10 @@ class Table:
             places = np.arange(done, done + len(rows))
             self._carry_out(rows, places, at, fields, made)
             done += len(rows)
-            if self._arrived % SWEEP_COUNT == 0:
-                self._sweep()
-            elif done < until:
+            if done < until:
                 self._make_room()
+            elif self._arrived % SWEEP_COUNT == 0:
+                self._sweep()
         return {one: parts[0] if len(parts) == 1 else np.concatenate(parts) for one, parts in made.items()}
 
     def _rows_of(self, keys: Sequence[Any]) -> Ints:

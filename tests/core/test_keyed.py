@@ -14,7 +14,7 @@ from headrace import Event, Linear, Pipeline, per
 from headrace.models import snapshot
 from headrace.models.features import Columns
 from headrace.models.keyed import KeyedFeature, great_circle_km, seconds
-from headrace.models.state import State
+from headrace.models.state import SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
 
 settings.register_profile("oracle", derandomize=True, deadline=None, max_examples=60)
@@ -280,6 +280,19 @@ def test_the_key_that_was_quiet_for_longest_leaves_when_there_are_too_many() -> 
     assert _scores(pipeline, events, state) == [1, 1, 1, 2, 1, 1, 3, 1]
     (table,) = state.tables.values()
     assert (len(table), table.evicted) == (3, 3)
+
+
+def test_a_new_key_that_comes_right_after_a_sweep_finds_room() -> None:
+    pipeline = _pipeline(keys_max=10, n=card.count("30d"))
+    state = pipeline.fresh()
+    _scores(pipeline, [Payment(str(at), 100.0, f"c{at % 10}") for at in range(SWEEP_COUNT)], state)
+    assert _scores(pipeline, [Payment("x", 100.0, "new")], state) == [1]
+    assert state.key_count == 10
+
+
+def test_no_room_for_any_key_is_refused() -> None:
+    with pytest.raises(BadPipeline, match="keys_max = 0: a partition remembers one key at the least"):
+        _pipeline(keys_max=0, n=card.count("1h"))
 
 
 def test_a_key_that_nobody_needs_any_more_leaves_by_itself() -> None:
