@@ -73,6 +73,10 @@ class Columns(Mapping[str, Column]):
             return [self._missing[name] if value is None else value for value in values]
         return list(values)
 
+    def types_of(self, name: str) -> tuple[Any, ...]:
+        """Return the types that a field may have."""
+        return parts(self._types[name])
+
     def _build(self, name: str) -> Column:
         values = map(attrgetter(name), self._events)
         column: Column

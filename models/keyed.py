@@ -18,6 +18,7 @@ ENTRIES_MAX = 4_096  # per key and window length
 VALUES_MAX = 256  # different values that are told apart per key
 LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
 DAY = 86_400.0
+INTEGER_MAX = 2**63  # what a snapshot can hold is smaller
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": DAY, "w": 7 * DAY}
@@ -569,11 +570,14 @@ class KeyedFeature(Feature):
         self._own = tuple(fields)
 
     def check(self, name: str, columns: Batch, time: str) -> None:
-        """Raise ``FeatureFailed`` where an event has no time, or a number that is too large to be one."""
+        """Raise ``FeatureFailed`` where an event has no time, or a number that is too large to be remembered."""
         try:
-            times, *_ = [columns[field] for field in (time, *self.numbers)]
+            times, *others = [columns[field] for field in (time, *self.fields)]
         except (ValueError, OverflowError) as error:
             raise FeatureFailed(self, name, f"raised {type(error).__name__}: {error}") from error
+        for field, column in zip(self.fields, others, strict=True):
+            if _has_large(field, column, columns, key=field in self.keys):
+                raise FeatureFailed(self, name, f"{field!r} is a whole number of more than 64 bits")
         if not np.isfinite(times).all():
             raise FeatureFailed(self, name, f"the event's time, {time!r}, is not finite")
 
@@ -581,6 +585,19 @@ class KeyedFeature(Feature):
         """Return the feature's column, from what was kept before each event and from the event."""
         made = self._combine(at, *[kept[one] for one in self.wanted], *[fields[name] for name in self._own])
         return np.asarray(made, np.float64)
+
+
+def _has_large(field: str, column: Array, columns: Batch, *, key: bool) -> bool:
+    """Say whether a value that has to be remembered as it is, and not as a float, is too large a whole number."""
+    if column.dtype == object:
+        return int in columns.types_of(field) and any(
+            isinstance(one, int) and abs(one) >= INTEGER_MAX for one in column
+        )
+    return (
+        key
+        and bool((np.abs(column) >= INTEGER_MAX).any())
+        and any(isinstance(one, int) and abs(one) >= INTEGER_MAX for one in columns.raw(field))
+    )
 
 
 class Per:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from headrace.models.keyed import INTEGER_MAX
 from headrace.models.memory import Array
 from headrace.models.state import Remembered
 
@@ -75,21 +76,30 @@ def decode(blob: bytes | memoryview) -> Any:
 def encode_delta(fields: Sequence[str], remembered: Remembered) -> bytes:
     """Return what a step took in: the fields that the state reads, of each event."""
     columns: dict[str, Any] = {}
+    objects = []
     for name in fields:
-        column = remembered[name]
-        # A whole number loses nothing as one of JSON's, and something as a column of floats.
-        columns[name] = remembered.raw(name) if column.dtype == object or _whole(remembered, name) else column
-    return encode({"count": remembered.count, "columns": columns})
+        column, raw = remembered[name], remembered.raw(name)
+        if column.dtype == object:
+            objects.append(name)
+            columns[name] = raw
+        elif set(map(type, raw)) <= {float}:
+            columns[name] = column
+        else:
+            # Whole numbers and what is missing may be a part of a key, and would not be the same as floats.
+            columns[name] = list(map(_small, raw)) if (np.abs(column) >= INTEGER_MAX).any() else raw
+    return encode({"count": remembered.count, "columns": columns, "objects": objects})
 
 
-def _whole(remembered: Remembered, name: str) -> bool:
-    return isinstance(remembered.raw(name)[0], int)
+def _small(value: Any) -> Any:
+    """Return the value as it can be encoded; a number so large that it cannot be is no key, and read as a float."""
+    return value if value is None or abs(value) < INTEGER_MAX else float(value)
 
 
 class Delta:
     """What a step took in, as it was read from a changelog.
 
-    >>> delta = Delta(encode({"count": 2, "columns": {"card": ["a", "b"], "at": np.array([1.0, 2.0])}}))
+    >>> columns = {"card": ["a", "b"], "at": np.array([1.0, 2.0])}
+    >>> delta = Delta(encode({"count": 2, "columns": columns, "objects": ["card"]}))
     >>> delta.count, delta.raw("card"), delta["at"]
     (2, ['a', 'b'], array([1., 2.]))
     """
@@ -98,6 +108,7 @@ class Delta:
         data: Mapping[str, Any] = decode(blob)
         self.count: int = data["count"]
         self._raw: dict[str, Any] = data["columns"]
+        self._objects = frozenset(data["objects"])
         self._columns: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
@@ -107,7 +118,7 @@ class Delta:
             held = self._raw[name]
             if isinstance(held, np.ndarray):
                 column = held
-            elif any(isinstance(value, str) for value in held):
+            elif name in self._objects:
                 column = np.empty(self.count, object)
                 column[:] = held
             else:

@@ -369,3 +369,63 @@ def test_tiles_that_do_not_fill_the_span_are_refused() -> None:
         card.count("5m", tile="2m")
     with pytest.raises(ValueError, match="an exact window has no tiles"):
         card.count("5m", tile="1m", exact=True)
+
+
+class Odd(Event, topic="odd", key="card"):
+    """Fields that are hard to carry over."""
+
+    id: str
+    at: float
+    card: int
+    shop: int | None = None
+    share: float | None = None
+    code: int | str | None = None
+
+
+def _carried(events: list[Odd], after: list[Odd], **features: KeyedFeature) -> tuple[list[float], list[float]]:
+    """Return the scores of what comes after some events: where it was lived, and where it was made again."""
+    static = Linear(dict.fromkeys(features, 1.0), logistic=False)
+    pipeline = Pipeline(name="p", events=Odd, features=features, static=static)
+    lived, again = pipeline.fresh(), pipeline.fresh()
+    remembered = pipeline.step(events, lived).remembered
+    assert remembered is not None
+    again.step(snapshot.Delta(snapshot.encode_delta(again.fields, remembered)))
+    moved = pipeline.fresh()
+    moved.load(snapshot.decode(snapshot.encode(again.dump())))
+    return _scores(pipeline, after, lived), _scores(pipeline, after, moved)
+
+
+def test_keys_that_are_missing_or_whole_numbers_are_the_same_after_they_were_made_again() -> None:
+    large = 2**53 + 1
+    for field, values in {"shop": [None, large, 5], "share": [1.5, None, 0.0], "code": [7, 8, None]}.items():
+        before = [Odd(str(at), 1.0, 1, **{field: one}) for at, one in enumerate(values)]
+        after = [Odd(f"x{at}", 2.0, 1, **{field: one}) for at, one in enumerate([*values, large - 1])]
+        lived, again = _carried(before, after, n=per("card", field).count("1d"))
+        assert lived == again == [2, 2, 2, 1], field
+
+
+def test_values_of_several_types_are_the_same_after_they_were_made_again() -> None:
+    before = [Odd("1", 1.0, 1, code=5), Odd("2", 1.0, 1, code=6)]
+    lived, again = _carried(before, [Odd("3", 2.0, 1, code=5)], n=card.is_new("code", "1d"))
+    assert lived == again == [0]
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64, 10**400])
+def test_a_whole_number_that_is_too_large_is_a_dead_letter_and_not_the_end(size: int) -> None:
+    features = {
+        "per": per("card", "code").count("1d"),
+        "pair": per("card", "shop").count("1d"),
+        "values": card.distinct("shop", "1d"),
+        "sum": card.sum("shop", "1d"),
+    }
+    for name, chosen in features.items():
+        pipeline = Pipeline(name="p", events=Odd, features={name: chosen}, static=Linear({name: 1.0}, logistic=False))
+        state = pipeline.fresh()
+        events = [Odd("1", 1.0, 1, 3), Odd("2", 1.0, size), Odd("3", 1.0, 1, size), Odd("4", 1.0, 1, None, None, size)]
+        effects = pipeline.step(events, state)
+        rejected = {one.at for one in effects.rejections}
+        assert 0 not in rejected, name
+        assert 1 in rejected, name
+        assert effects.remembered is not None
+        snapshot.Delta(snapshot.encode_delta(state.fields, effects.remembered))
+        snapshot.encode(state.dump())
