@@ -25,6 +25,7 @@ log = logging.getLogger("headrace.agents")
 
 # A step that takes longer than this holds up timers and pages; from then on steps run beside the loop.
 SLOW_STEP_SECONDS = 0.1
+FAR = 1e300  # a whole number may be too large to be a float
 
 
 class Scored(NamedTuple):
@@ -112,7 +113,7 @@ class Scorer:
         for place, (event_at, at) in enumerate(zip(map(self._time, events), kept, strict=True)):
             # The record's own clock says what is too far: it is in the log, so a replay finds the same.
             kind, milliseconds = messages[at].timestamp()
-            ahead = event_at - milliseconds / 1_000
+            ahead = min(event_at, FAR) - milliseconds / 1_000
             if ahead > self._ahead_max and kind != TIMESTAMP_NOT_AVAILABLE:
                 text = (
                     f"the event's time is {event_at}, {ahead:.0f} s ahead of its record's; allowed are "

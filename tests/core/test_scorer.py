@@ -49,6 +49,21 @@ def _code(output: Output) -> str:
     return (_header(output, "headrace.errors.code") or b"").decode()
 
 
+class Whole(Event, topic="whole", key="card"):
+    """Its time is a whole number."""
+
+    id: str
+    at: int
+    card: str
+
+
+def test_a_time_that_no_float_can_hold_is_a_dead_letter() -> None:
+    pipeline = Pipeline(name="w", events=Whole, features={"n": per("card").count("1h")}, static=Linear({"n": 1.0}))
+    values = [b'{"id": "1", "card": "a", "at": 1%s}' % (b"0" * zeros) for zeros in (9, 400)]
+    outputs = _scorer(pipeline).step([Record(value) for value in values])
+    assert [_code(letter) for letter in _letters(outputs)] == ["time_ahead"]
+
+
 def test_predictions_are_in_the_order_of_the_records() -> None:
     records = [Record(transaction(id=f"p{number}"), offset=number) for number in range(50)]
     published = _published(_scorer().step(records))
