@@ -66,7 +66,7 @@ class Memory:
         self.changes: list[tuple[int, int]] = []  # since the last snapshot: where each begins, and its pieces
         self.change_bytes = 0
         self.snapshot_bytes = 0
-        self.saved: tuple[int, bytes] | None = None  # a snapshot that is not on disk yet
+        self.saved: tuple[int, bytes, dict[str, Any]] | None = None  # a snapshot that is not on disk yet, and its notes
         self._topic = topic
         self._piece_bytes = min(PIECE_BYTES_MAX, bytes_max)
         self._sending: deque[Output] = deque()
@@ -117,7 +117,7 @@ class Memory:
         self._sending.append(self._head(generation, len(pieces), len(blob)))
         self._covered.extend(self.changes)
         self.changes, self.change_bytes, self.snapshot_bytes = [], 0, len(blob)
-        self.saved = (self.offset, blob)
+        self.saved = (self.offset, blob, self.notes)
 
     def _head(self, generation: int, pieces: int, size: int) -> Output:
         said = {
@@ -183,8 +183,8 @@ class Memories:
         if memory is None or memory.partition is not partition or memory.position != after:
             return None
         if memory.saved is not None and partition is not None and (partition.committed or -1) >= memory.saved[0]:
-            (offset, blob), memory.saved = memory.saved, None
-            self._thread.submit(self._save, memory.place, offset, blob, memory.notes)
+            (offset, blob, notes), memory.saved = memory.saved, None
+            self._thread.submit(self._save, memory.place, offset, blob, notes)
         return memory
 
     async def restore(self, place: Place, after: int | None) -> Memory | None:
@@ -288,7 +288,8 @@ class Memories:
         if start["state"]:
             memory.state.load(start["state"])
         notes = start["notes"]
-        memory.generation = notes["generation"]
+        # What is on disk knows of no head that came after it, and the pieces of the one that counts must stay.
+        memory.generation = notes["generation"] if found.head is None else found.head["generation"]
         memory.changes = [tuple(one) for one in notes.get("changes", ())]
         memory.change_bytes = notes.get("change_bytes", 0)
         memory.snapshot_bytes = notes.get("snapshot_bytes", 0)
@@ -326,8 +327,8 @@ class Memories:
         is waited for, as long as a transaction may last.
         """
         found = Found()
-        if begin == committed:
-            return found
+        if begin == committed and self._config.exactly_once:
+            return found  # at least once, a head may be there that is newer than what was committed
         deadline = time.monotonic() + self._config.transaction_timeout_ms / 1_000 + PATIENCE_SECONDS
         with Tail(self._config, TopicPartition(self._config.state_topic, place[1])) as tail:
             tail.begin(since)

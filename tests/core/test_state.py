@@ -322,3 +322,33 @@ def test_a_disk_that_is_full_loses_nothing(small: None, tmp_path: Path, monkeypa
     monkeypatch.setattr(module.os, "fsync", full)
     _, path = _saved(tmp_path, monkeypatch)
     assert list(path.parent.iterdir()) == []
+
+
+def _pieces(worker: Worker, generation: int) -> list[Output]:
+    return [one for one in worker.log if one.key[:2] == b"s" + bytes([generation])]  # type: ignore[index]
+
+
+def test_the_snapshot_that_counts_is_not_written_over_by_a_worker_that_began_from_its_file(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The file is written when its offset is committed, and the pieces and the head go out after that.
+    first = Worker()
+    while first.memory.saved is None:
+        first.step(7)
+    before = first.memory.generation
+    memories = _memories([], first.next, tmp_path, monkeypatch)
+    first.memory.partition = SimpleNamespace(committed=first.next)  # type: ignore[assignment]
+    memories._held[PLACE] = first.memory
+    memories._poller.partitions[PLACE] = first.memory.partition  # type: ignore[index]
+    assert memories.ready(PLACE, first.next) is first.memory
+    memories._thread.shutdown()
+    while first.memory.generation == before:
+        first.step(7)
+    # It is killed, goes on from its file, and is killed again while it sends the next snapshot.
+    second = Worker(_memories(first.log, first.next, tmp_path, monkeypatch)._restore(PLACE))
+    assert second.memory.generation == first.memory.generation
+    while not _pieces(second, 0) and not _pieces(second, 1):
+        second.step(7)
+    (tmp_path / "payments-3.state").unlink()
+    third = _memories([*first.log, *second.log], second.next, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(third, second.memory)
