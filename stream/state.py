@@ -51,8 +51,8 @@ class Memory:
     The changelog holds, per input partition, one snapshot (its pieces, and a head that names them) and
     every change since. A change is what one step took in; it begins at the offset at which the one before
     ended, so a hole is seen. When the changes weigh as much as the snapshot, a new one is written in
-    pieces, one with each step, under the other of two names; its head makes it count, and the changes that
-    it covers are deleted.
+    pieces, one with each step, under the other of two names; its head goes out when what it covers is
+    committed, and makes it count, and the changes that it covers are deleted.
     """
 
     def __init__(self, place: Place, topic: str, state: State, offset: int | None, *, bytes_max: int) -> None:
@@ -70,6 +70,7 @@ class Memory:
         self._topic = topic
         self._piece_bytes = min(PIECE_BYTES_MAX, bytes_max)
         self._sending: deque[Output] = deque()
+        self._head_offset = 0  # of the head that is being sent
         self._covered: deque[tuple[int, int]] = deque()
 
     def keep(self, remembered: Columns | None, next_offset: int, first_offset: int) -> list[Output]:
@@ -94,7 +95,9 @@ class Memory:
         return outputs
 
     def _maintain(self) -> list[Output]:
-        if self._sending:
+        if len(self._sending) == 1 and not self._committed_past(self._head_offset):
+            outputs = []
+        elif self._sending:
             outputs = [self._sending.popleft() for _ in range(min(PIECES_AT_A_TIME, len(self._sending)))]
             if not self._sending:  # the last was the head, and from here on it counts
                 self.generation = 1 - self.generation
@@ -108,6 +111,13 @@ class Memory:
                 self._begin_snapshot()
         return outputs
 
+    def _committed_past(self, offset: int) -> bool:
+        """Say whether a worker that began now would need nothing that lies before the offset.
+
+        Where no transaction holds them together, a head that is out counts although its offset was not committed.
+        """
+        return self.partition is None or (self.partition.committed or 0) >= offset
+
     def _begin_snapshot(self) -> None:
         """Take a picture of the state as it is now; it is sent with the steps that follow."""
         assert self.offset is not None
@@ -115,6 +125,7 @@ class Memory:
         pieces, generation = _cut(blob, self._piece_bytes), 1 - self.generation
         self._sending.extend(self._output(_piece_key(generation, at), piece) for at, piece in enumerate(pieces))
         self._sending.append(self._head(generation, len(pieces), len(blob)))
+        self._head_offset = self.offset
         self._covered.extend(self.changes)
         self.changes, self.change_bytes, self.snapshot_bytes = [], 0, len(blob)
         self.saved = (self.offset, blob, self.notes)

@@ -352,3 +352,21 @@ def test_the_snapshot_that_counts_is_not_written_over_by_a_worker_that_began_fro
     (tmp_path / "payments-3.state").unlink()
     third = _memories([*first.log, *second.log], second.next, tmp_path, monkeypatch)._restore(PLACE)
     assert _same(third, second.memory)
+
+
+def test_at_least_once_a_worker_killed_before_it_committed_what_a_snapshot_covers_loses_nothing(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Outputs are out as soon as they are sent, and their offsets are committed later.
+    worker = Worker()
+    worker.memory.partition = SimpleNamespace(committed=7)  # type: ignore[assignment]
+    worker.step(7)
+    kept = snapshot.encode(worker.memory.state.dump())
+    for _ in range(60):
+        worker.step(7)
+    assert _pieces(worker, 0)
+    memory = _memories(worker.compacted, 7, tmp_path, monkeypatch, guarantee="at-least-once")._restore(PLACE)
+    assert snapshot.encode(memory.state.dump()) == kept
+    worker.memory.partition.committed = worker.next  # type: ignore[union-attr]
+    worker.step(7)
+    assert worker.log[-1].key == b"h"
