@@ -140,6 +140,10 @@ class Memory:
         }
         return self._output(_HEAD, snapshot.encode(said))
 
+    def delete(self, changes: "Mapping[int, Change]", *, before: int) -> None:
+        """Have these changes deleted where the snapshot covers them: whoever sent it did not come to that."""
+        self._covered.extend((offset, len(one.pieces)) for offset, one in changes.items() if offset < before)
+
     def _output(self, key: bytes, value: bytes | None) -> Output:
         return Output(self._topic, key, value, partition=self.place[1])
 
@@ -289,6 +293,7 @@ class Memories:
         if not self._goes_to(memory, start, found, committed):
             return self._lost(place, committed, found)
         memory.snapshot_bytes = begin["bytes"]
+        memory.delete(found.changes, before=begin["offset"])
         return memory
 
     def _goes_to(self, memory: Memory, start: Mapping[str, Any], found: "Found", committed: int) -> bool:

@@ -370,3 +370,19 @@ def test_at_least_once_a_worker_killed_before_it_committed_what_a_snapshot_cover
     worker.memory.partition.committed = worker.next  # type: ignore[union-attr]
     worker.step(7)
     assert worker.log[-1].key == b"h"
+
+
+def test_what_a_snapshot_covers_is_deleted_by_the_next_worker_where_the_last_one_did_not_come_to_it(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    while sum(one.key == b"h" for one in worker.log) < 2:
+        worker.step(1)
+    covered = {one.key for one in worker.log if one.key[:1] == b"d"} - {  # type: ignore[index]
+        module._delta_key(offset) for offset, _ in worker.memory.changes
+    }
+    assert len(covered) > 5
+    again = Worker(_memories(worker.compacted, worker.next, tmp_path, monkeypatch)._restore(PLACE))
+    for _ in range(10):
+        again.step(1)
+    assert covered <= {one.key for one in again.log if one.value is None}
