@@ -69,7 +69,7 @@ def decode(blob: bytes | memoryview) -> Any:
         raise Unreadable("its checksum is wrong: it was damaged, or is only a part")
     try:
         return _decoder.decode(view[8:])
-    except (msgspec.DecodeError, ValueError, IndexError) as error:
+    except (msgspec.DecodeError, ValueError, IndexError, RecursionError) as error:
         raise Unreadable(str(error)) from error
 
 
@@ -106,9 +106,12 @@ class Delta:
 
     def __init__(self, blob: bytes | memoryview) -> None:
         data: Mapping[str, Any] = decode(blob)
-        self.count: int = data["count"]
-        self._raw: dict[str, Any] = data["columns"]
-        self._objects = frozenset(data["objects"])
+        try:
+            self.count: int = data["count"]
+            self._raw: dict[str, Any] = data["columns"]
+            self._objects = frozenset(data["objects"])
+        except (KeyError, TypeError) as error:
+            raise Unreadable(f"it is no change of a state: {error!r}") from error
         self._columns: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:

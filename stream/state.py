@@ -279,6 +279,7 @@ class Memories:
             found = self._read(place, local["offset"], committed, since=local["saved_at"])
             if found is not None and self._goes_to(memory, local, found, committed):
                 return memory
+            memory = self._new(place, None)
         found = self._read(place, None, committed)
         assert found is not None
         begin = found.head
@@ -313,7 +314,11 @@ class Memories:
         for offset in chain:
             blob, pieces = found.changes[offset].blob, len(found.changes[offset].pieces)
             if blob:
-                delta = snapshot.Delta(blob)
+                try:
+                    delta = snapshot.Delta(blob)
+                except snapshot.Unreadable as error:
+                    log.warning("%s[%d]: the change at offset %d cannot be read: %s", *memory.place, offset, error)
+                    return False
                 memory.state.step(delta)
                 done += delta.count
             memory.changes.append((offset, pieces))
@@ -393,7 +398,7 @@ class Memories:
             reached = found.head["offset"]
             while (change := found.changes.get(reached)) is not None and change.whole and change.next_offset > reached:
                 reached = change.next_offset
-            there = f"leads to offset {reached}"
+            there = f"leads to offset {reached}" + (", but cannot be read" if reached == committed else "")
         return (
             f"group {self._config.group} {where} of {topic}[{number}], and {self._config.state_topic}[{number}] "
             f"{there}: what the features remember cannot be made again. Was the changelog deleted or cut, or were the "
@@ -501,11 +506,19 @@ class Found:
         self.bytes = 0
 
     def take(self, key: bytes, value: bytes | None) -> None:
-        """Take one record in."""
+        """Take one record in; what cannot be read is as good as not there."""
+        try:
+            self._take(key, value)
+        except (snapshot.Unreadable, struct.error, IndexError) as error:
+            log.warning("a record in the changelog cannot be read (key %r): %s", key[:16], error)
+
+    def _take(self, key: bytes, value: bytes | None) -> None:
         kind, rest = key[:1], key[1:]
         self.bytes += len(value or b"")
         if kind == _HEAD and value is not None:
-            self.head = snapshot.decode(value)
+            self.head = None
+            head = snapshot.decode(value)
+            self.head = head if isinstance(head, dict) else None
         elif kind == _PIECE and value is not None:
             generation, number = struct.unpack(">BI", rest)
             self._pieces[generation, number] = value
@@ -514,9 +527,11 @@ class Found:
             if value is None:
                 self.changes.pop(offset, None)
             elif number == 0:
+                self.changes.pop(offset, None)
                 next_offset, count = _FRAME.unpack_from(value)
-                self.changes[offset] = change = Change(next_offset, count)
+                change = Change(next_offset, count)
                 change.pieces[0] = value[_FRAME.size :]
+                self.changes[offset] = change
             elif (known := self.changes.get(offset)) is not None and number < len(known.pieces):
                 known.pieces[number] = value
 
@@ -526,6 +541,9 @@ class Found:
         count, generation = self.head["pieces"], self.head["generation"]
         if not count:
             return {}
+        if count > len(self._pieces):
+            log.warning("a snapshot in the changelog has %d pieces, and %d are there", count, len(self._pieces))
+            return None
         pieces = [self._pieces.get((generation, number), b"") for number in range(count)]
         try:
             return snapshot.decode(b"".join(pieces))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -386,3 +387,39 @@ def test_what_a_snapshot_covers_is_deleted_by_the_next_worker_where_the_last_one
     for _ in range(10):
         again.step(1)
     assert covered <= {one.key for one in again.log if one.value is None}
+
+
+@pytest.mark.parametrize("kind", [b"d", b"h"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_record_that_cannot_be_read_is_told_as_lost_state_and_may_be_accepted(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, damage: str
+) -> None:
+    worker = Worker()
+    for _ in range(5):
+        worker.step(7)
+    last = max(at for at, one in enumerate(worker.log) if one.key[:1] == kind)  # type: ignore[index]
+    value = worker.log[last].value or b""
+    worker.log[last] = worker.log[last]._replace(
+        value={"flipped": value[:-1] + bytes([value[-1] ^ 1]), "cut": value[:9], "empty": b""}[damage]
+    )
+    told = _told(_memories(worker.log, 35, tmp_path, monkeypatch))
+    assert told.startswith("group g is at offset 35 of payments[3], and state[3] ")
+    memory = _memories(worker.log, 35, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
+    assert (memory.offset, memory.state.key_count) == (35, 0)
+
+
+def test_a_snapshot_that_is_nested_without_end_is_unreadable() -> None:
+    body = b"\x91" * 100_000 + b"\xc0"
+    with pytest.raises(snapshot.Unreadable, match="recursion"):
+        snapshot.decode(b"hrs\x01" + zlib.crc32(body).to_bytes(4, "little") + body)
+
+
+def test_a_key_that_nobody_here_wrote_and_a_head_that_promises_too_much_are_left_out(small: None) -> None:
+    found = Found()
+    for key, value in ((b"d", b"x"), (b"s\x00", b"x"), (b"d" + bytes(10), bytes(10)), (b"h", snapshot.encode([1]))):
+        found.take(key, value)
+    assert found.head is None
+    assert not found.changes
+    head = {"offset": 1, "generation": 0, "pieces": 10**12, "bytes": 1, "fingerprint": ""}
+    found.take(b"h", snapshot.encode(head))
+    assert found.snapshot() is None
