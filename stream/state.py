@@ -563,6 +563,7 @@ class Tail:
         self._admin = AdminClient(clients.admin_settings(config))
         self._place = place
         self._at_end = False
+        self._end = 0  # of the log, when it was last met
 
     def __enter__(self) -> Self:
         return self
@@ -575,13 +576,16 @@ class Tail:
         begin = TopicPartition(self._place.topic, self._place.partition, -2)  # the beginning
         if since:
             asked = TopicPartition(self._place.topic, self._place.partition, int((since - 60.0) * 1_000))
-            (answer,) = self._consumer.offsets_for_times([asked], timeout=10.0)
-            if answer.error is None and answer.offset >= 0:
-                begin = answer
+            try:
+                (answer,) = self._consumer.offsets_for_times([asked], timeout=10.0)
+            except KafkaException as error:
+                log.debug("where to begin, the broker does not say: %s", clients.kafka_error(error).str())
+            else:
+                begin = answer if answer.error is None and answer.offset >= 0 else begin
         self._consumer.assign([begin])
 
     def settled(self) -> bool:
-        """Say whether no transaction is open here, so that nothing more will become visible by itself."""
+        """Say whether all was read and no transaction is open, so that nothing more will become visible by itself."""
         ends = set()
         for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
             asked = {self._place: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
@@ -590,7 +594,8 @@ class Tail:
                 ends.add(answer.result(timeout=10.0).offset)
             except (KafkaException, TimeoutError):
                 return False
-        return len(ends) == 1
+        # A transaction that ended since the end was met has more to read.
+        return len(ends) == 1 and self._end >= ends.pop()
 
     def read(self, found: Found) -> bool:
         """Take in what is there; True at the end of what is there."""
@@ -601,6 +606,7 @@ class Tail:
                 found.take(message.key() or b"", message.value())
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
                 self._at_end = True  # it is told once, until more comes
+                self._end = message.offset() or 0
             elif error.code() in clients.REFUSALS or error.fatal():
                 raise clients.named(error, "reading the changelog")
         return self._at_end

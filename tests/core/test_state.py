@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from core.records import config_of
 
 from headrace import Event, Linear, Pipeline, per
@@ -406,6 +407,49 @@ def test_a_record_that_cannot_be_read_is_told_as_lost_state_and_may_be_accepted(
     assert told.startswith("group g is at offset 35 of payments[3], and state[3] ")
     memory = _memories(worker.log, 35, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
     assert (memory.offset, memory.state.key_count) == (35, 0)
+
+
+class Client:
+    """Stands where the broker is asked: how far the log goes, and what the consumer gets of it."""
+
+    def __init__(self, *ends: int) -> None:
+        self.ends = ends
+        self.assigned: list[Any] = []
+
+    def list_offsets(self, asked: Any, **_: Any) -> dict[Any, Any]:
+        end = self.ends[-1]
+        return dict.fromkeys(asked, SimpleNamespace(result=lambda **_: SimpleNamespace(offset=end)))
+
+    def consume(self, *_: Any) -> list[Any]:
+        code = KafkaError._PARTITION_EOF
+        return [SimpleNamespace(error=lambda: SimpleNamespace(code=lambda: code), offset=lambda: self.ends[0])]
+
+    def offsets_for_times(self, *_: Any, **__: Any) -> Any:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    def assign(self, places: list[Any]) -> None:
+        self.assigned = places
+
+
+def _tail(client: Client) -> Any:
+    tail = object.__new__(module.Tail)
+    tail.__dict__ |= {"_consumer": client, "_admin": client, "_place": TopicPartition("state", 3), "_at_end": False}
+    return tail
+
+
+def test_a_transaction_that_ended_after_the_end_was_met_is_read_before_anything_is_said_to_be_lost() -> None:
+    tail = _tail(Client(5, 9))
+    assert tail.read(Found())
+    assert not tail.settled(), "what lies between was not visible when the end was met"
+    tail._consumer.ends = (9,)
+    assert tail.read(Found())
+    assert tail.settled()
+
+
+def test_a_broker_that_does_not_say_where_to_begin_costs_time_and_nothing_else() -> None:
+    tail = _tail(Client(5))
+    tail.begin(1.7e9)
+    assert [one.offset for one in tail._consumer.assigned] == [-2]
 
 
 def test_a_snapshot_that_is_nested_without_end_is_unreadable() -> None:
