@@ -259,9 +259,15 @@ async def score_events(
 
 async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memories: Memories, *, slow: bool) -> bool:
     """Score one batch, and carry it out; return whether the last step was slow."""
-    memory = memories.ready(batch.place, batch.after) or await memories.restore(batch.place, batch.after)
+    memory = memories.ready(batch.place, batch.after)
     if memory is None:
-        return slow
+        memory = await memories.restore(batch.place, batch.after)
+        if memory is None:
+            return slow
+        if memory.position != batch.after:
+            log.info("%s: what follows %s was committed already, up to %s", batch.place, batch.after, memory.position)
+            committer.start_over()
+            return slow
     ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):

@@ -213,6 +213,10 @@ class Memories:
         except _GivenUp:
             return None
         memory.position, memory.partition = after, partition
+        if after is not None and memory.offset is not None and memory.offset > after and partition is not None:
+            # A commit of which nothing was heard did happen.
+            self._poller.committed({place: memory.offset})
+            memory.position = memory.offset
         self._held[place] = memory
         return memory
 

@@ -15,6 +15,7 @@ from headrace import Event, Linear, Pipeline, per
 from headrace.models import snapshot
 from headrace.schemas.errors import StateLost, StateMismatch
 from headrace.stream import state as module
+from headrace.stream.agents import _score
 from headrace.stream.commit import Output
 from headrace.stream.state import Found, Memories, Memory
 
@@ -407,6 +408,24 @@ def test_a_record_that_cannot_be_read_is_told_as_lost_state_and_may_be_accepted(
     assert told.startswith("group g is at offset 35 of payments[3], and state[3] ")
     memory = _memories(worker.log, 35, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
     assert (memory.offset, memory.state.key_count) == (35, 0)
+
+
+def test_at_least_once_what_was_committed_without_an_answer_is_not_remembered_twice(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The commit of 7 came to the broker, and its answer not to the worker, which fetches all of it again.
+    worker = Worker()
+    worker.step(7)
+    memories = _memories(worker.log, 7, tmp_path, monkeypatch, guarantee="at-least-once")
+    told: list[Any] = []
+    memories._poller.committed = told.append  # type: ignore[method-assign]
+    committer: Any = SimpleNamespace(start_over=lambda: told.append("start over"))
+    batch: Any = SimpleNamespace(place=PLACE, after=0, messages=["the first of them"])
+    assert asyncio.run(_score(batch, SimpleNamespace(), committer, memories, slow=False)) is False  # type: ignore[arg-type]
+    assert told == [{PLACE: 7}, "start over"]
+    memory = memories._held[PLACE]
+    assert memory.position == memory.offset == 7
+    assert _same(memory, worker.memory)
 
 
 class Client:
