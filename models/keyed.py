@@ -163,7 +163,7 @@ class Windows(Keeper):
         self._wanted = list(wanted)
         self._tile = wanted[0].tile
         unit = self._tile or 1.0
-        self._bounds = [((one.delay + one.span) / unit, one.delay / unit) for one in wanted]
+        self._bounds = [(_rounded((one.delay + one.span) / unit), _rounded(one.delay / unit)) for one in wanted]
         self._keep = max(longest for longest, _ in self._bounds) + np.ceil(wanted[0].late / unit)
         self.horizon = self._keep * unit
         kept = dict.fromkeys((one.field, one.kind) for one in wanted if one.kind != ORIGIN)
@@ -860,7 +860,7 @@ class Per:
         length = _tile(span, tile, exact)
         behind = seconds(delay) if delay else 0.0
         if length:
-            behind = float(np.ceil(behind / length) * length)
+            behind = float(np.ceil(_rounded(behind / length)) * length)
         return Window(field, kind, seconds(span), length, behind, self._late)
 
     def _moments(self, field: str, span: str, tile: str, exact: bool) -> list[Window]:  # noqa: FBT001
@@ -893,9 +893,15 @@ def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
             raise ValueError(f"tile={tile!r} and exact=True: an exact window has no tiles")
         return 0.0
     length = seconds(tile) if tile else seconds(span) / TILES
-    if not (seconds(span) / length).is_integer():
+    if not _rounded(seconds(span) / length).is_integer():
         raise ValueError(f"span {span!r} is not a whole number of tiles of {tile!r}")
     return length
+
+
+def _rounded(count: float) -> float:
+    """Return a number of tiles as it was meant: the length of a tile is seldom a number that a float can hold."""
+    whole = float(round(count))
+    return whole if abs(count - whole) <= 1e-9 * whole else count
 
 
 def _or(values: Array, otherwise: float) -> Array:

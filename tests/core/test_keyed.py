@@ -429,3 +429,14 @@ def test_a_whole_number_that_is_too_large_is_a_dead_letter_and_not_the_end(size:
         assert effects.remembered is not None
         snapshot.Delta(snapshot.encode_delta(state.fields, effects.remembered))
         snapshot.encode(state.dump())
+
+
+@pytest.mark.parametrize(
+    ("span", "tile"), [("11s", ""), ("1.1m", ""), ("0.7m", ""), ("0.3s", "0.1s"), ("0.7s", "0.1s"), ("1.1h", "0.1h")]
+)
+def test_a_span_is_a_whole_number_of_tiles_although_no_float_is(span: str, tile: str) -> None:
+    pipeline = _pipeline(n=card.count(span, tile=tile))
+    length = seconds(tile) if tile else seconds(span) / 60
+    tiles = round(seconds(span) / length)
+    events = [Payment(str(at), (at + 0.5) * length, "a") for at in range(3 * tiles)]
+    assert _scores(pipeline, events) == [min(at + 1, tiles) for at in range(3 * tiles)]
