@@ -432,6 +432,7 @@ class ValuesOf(Keeper):
 
 _HASHES: dict[object, int] = {}
 _HASHES_MAX = 1_000_000
+_HASHED_LENGTH_MAX = 256  # a value that is longer is not kept: a million of them would be
 
 
 def hashed(values: Array) -> tuple[Ints, Array]:
@@ -453,8 +454,14 @@ def hashed(values: Array) -> tuple[Ints, Array]:
 
 
 def _hash(value: object) -> int:
-    digest = blake2b(f"{type(value).__name__} {value}".encode(errors="surrogatepass"), digest_size=8).digest()
-    number = _HASHES[value] = int.from_bytes(digest, "little", signed=True)
+    if isinstance(value, bool | int | float):  # equal ones are one key of a dictionary, whatever their types
+        named = f"number {int(value) if value == value // 1 else value}"
+    else:
+        named = f"{type(value).__name__} {value}"
+    digest = blake2b(named.encode(errors="surrogatepass"), digest_size=8).digest()
+    number = int.from_bytes(digest, "little", signed=True)
+    if not isinstance(value, str | bytes) or len(value) <= _HASHED_LENGTH_MAX:
+        _HASHES[value] = number
     return number
 
 
@@ -566,6 +573,10 @@ class KeyedFeature(Feature):
         self.keys = keys
         self.wanted = tuple(wanted)
         self.numbers = tuple(dict.fromkeys(name for one in wanted if not isinstance(one, Values) for name in one.reads))
+        # What has to be the same value, and not only the same number, when it comes back from a snapshot.
+        self.values = tuple(
+            dict.fromkeys([*keys, *(f for one in wanted if isinstance(one, Values) for f in one.reads)])
+        )
         self._combine = combine
         self._own = tuple(fields)
 

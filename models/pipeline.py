@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_origin
 
 import msgspec
 import numpy as np
@@ -271,6 +271,16 @@ def _misfits(name: str, feature: KeyedFeature, wire: Wire, fields: Mapping[str, 
     for field in feature.numbers:
         if field in fields and not is_number(fields[field]):
             yield f"{said} needs numbers, and {field!r} is {type_name(fields[field])}"
+    for field in feature.values:
+        if field in fields and not all(_is_plain(part) for part in parts(fields[field])):
+            yield (
+                f"{said} tells values of {field!r} apart, which is {type_name(fields[field])}: allowed are str, int, "
+                "float, bool, bytes and None"
+            )
+
+
+def _is_plain(hint: Any) -> bool:
+    return hint in (str, int, float, bool, bytes, type(None)) or get_origin(hint) is Literal
 
 
 def _near(name: str, names: Mapping[str, Any]) -> str:

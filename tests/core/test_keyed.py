@@ -1,9 +1,11 @@
 """Features with a memory equal a slow recount: over equal times, late events, any cut, a snapshot in the middle."""
 
+import datetime as dt
+import enum
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Event, Linear, Pipeline, per
-from headrace.models import snapshot
+from headrace.models import keyed, snapshot
 from headrace.models.features import Columns
-from headrace.models.keyed import KeyedFeature, great_circle_km, seconds
+from headrace.models.keyed import KeyedFeature, great_circle_km, hashed, seconds
 from headrace.models.state import SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
 
@@ -440,3 +442,44 @@ def test_a_span_is_a_whole_number_of_tiles_although_no_float_is(span: str, tile:
     tiles = round(seconds(span) / length)
     events = [Payment(str(at), (at + 0.5) * length, "a") for at in range(3 * tiles)]
     assert _scores(pipeline, events) == [min(at + 1, tiles) for at in range(3 * tiles)]
+
+
+def test_numbers_that_are_equal_have_one_hash_whichever_came_first() -> None:
+    made = []
+    for first in (1, 1.0, True):
+        keyed._HASHES.clear()
+        made += [hashed(np.array([first], object))[0][0], hashed(np.array([1.0], object))[0][0]]
+    assert len(set(made)) == 1
+    assert hashed(np.array(["1"], object))[0][0] != made[0]
+
+
+def test_long_values_are_not_kept_beside_their_hashes() -> None:
+    before = len(keyed._HASHES)
+    hashed(np.array([f"{at:0>2000}" for at in range(100)], object))
+    assert len(keyed._HASHES) == before
+
+
+class Shop(enum.Enum):
+    """Comes back from a snapshot as text."""
+
+    A = "a"
+
+
+class Rich(Event, topic="rich", key="card"):
+    """Fields of which a value cannot be kept as it is."""
+
+    id: str
+    at: float
+    card: str
+    tags: list[str] | None = None
+    shop: Shop = Shop.A
+    day: dt.date | None = None
+    kind: Literal["x", "y"] = "x"
+
+
+@pytest.mark.parametrize("field", ["tags", "shop", "day"])
+def test_values_that_would_not_come_back_the_same_are_refused(field: str) -> None:
+    for feature in (card.distinct(field, "1d"), card.is_new(field, "1d"), per("card", field).count("1d")):
+        with pytest.raises(BadPipeline, match=f"tells values of '{field}' apart, which is .*: allowed are str, int"):
+            Pipeline(name="p", events=Rich, features={"n": feature}, static=Linear({"n": 1.0}))
+    Pipeline(name="p", events=Rich, features={"n": per("card", "kind").count("1d")}, static=Linear({"n": 1.0}))
