@@ -144,6 +144,7 @@ class Window:
 
 
 _INFINITE = float("inf")
+_LARGEST = np.finfo(np.float64).max
 ORIGIN = "origin"  # not of a window: the first value that the key had, from which deviations are measured
 _JOINS: dict[str, Measure] = {
     "events": Measure("i4", 0),
@@ -365,7 +366,8 @@ class Decays(Keeper):
         faded: Array = sums[rows] * np.exp2((times[rows] - newest) / self._wanted.half_life)
         values = fields[self._wanted.field] if self._wanted.field else np.ones(len(rows))
         values = np.where(np.isfinite(values), values, 0.0)
-        sums[rows] = faded + values * np.exp2((at - newest) / self._wanted.half_life)
+        # A sum beyond a float would never fade again.
+        sums[rows] = np.clip(faded + values * np.exp2((at - newest) / self._wanted.half_life), -_LARGEST, _LARGEST)
         times[rows] = newest
         return [faded]
 
@@ -927,7 +929,7 @@ def _deviation(count: Array, shifted: Array, squares: Array, otherwise: float) -
     enough = count > 1
     n = np.where(enough, count, 2)
     variance = np.maximum(squares - shifted * shifted / n, 0.0) / (n - 1)
-    return np.where(enough, np.sqrt(variance), otherwise)
+    return _or(np.where(enough, np.sqrt(variance), otherwise), otherwise)  # squares may be beyond a float
 
 
 def _median(values: Array) -> tuple[Array, Array]:

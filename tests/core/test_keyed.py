@@ -483,3 +483,26 @@ def test_values_that_would_not_come_back_the_same_are_refused(field: str) -> Non
         with pytest.raises(BadPipeline, match=f"tells values of '{field}' apart, which is .*: allowed are str, int"):
             Pipeline(name="p", events=Rich, features={"n": feature}, static=Linear({"n": 1.0}))
     Pipeline(name="p", events=Rich, features={"n": per("card", "kind").count("1d")}, static=Linear({"n": 1.0}))
+
+
+class Amount(Event, topic="amounts", key="card"):
+    """An amount of any size."""
+
+    id: str
+    at: float
+    card: str
+    amount: float
+
+
+def test_one_absurd_value_does_not_turn_away_every_event_that_follows() -> None:
+    features = {
+        "std": card.std("amount", "1h"),
+        "sum": card.decayed_sum("amount", "1h"),
+        "z": card.zscore("amount", "1h"),
+    }
+    pipeline = Pipeline(name="p", events=Amount, features=features, static=Linear(dict.fromkeys(features, 1.0)))
+    state = pipeline.fresh()
+    amounts = [1e308, 1.7e308, 1.7e308, -1.7e308, 5.0, 6.0, 7.0]
+    events = [Amount(str(at), 1e9 + 1e7 * (at // 4) + at, "a", one) for at, one in enumerate(amounts)]
+    rejected = {one.at for one in pipeline.step(events, state).rejections}
+    assert not rejected & {4, 5, 6}
