@@ -58,6 +58,7 @@ class Scorer:
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
         """Return what is to be published for these records, which end before ``next_offset``."""
+        memory.whole = False
         scored = self.score(messages, memory.state)
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in scored.effects.alerts]

@@ -61,6 +61,7 @@ class Memory:
         self.offset = offset  # where the next change begins; None before the first record
         self.position: int | None = None  # what the next batch follows
         self.partition: Partition | None = None  # by which it is known that it did not leave and come back
+        self.whole = True  # the state is as of the offset; not so while a step is under way, or after one that raised
         self.fresh = False  # nothing is remembered, and the changelog has yet to be told from where on
         self.generation = 1  # of the head that counts
         self.changes: list[tuple[int, int]] = []  # since the last snapshot: where each begins, and its pieces
@@ -91,6 +92,7 @@ class Memory:
         self.changes.append((self.offset, len(pieces)))
         self.change_bytes += len(blob)
         self.offset = self.position = next_offset
+        self.whole = True
         outputs += self._maintain()
         return outputs
 
@@ -230,7 +232,7 @@ class Memories:
         for place, memory in self._held.items():
             # The partitions were given back by now; what was committed of them is still known.
             committed = memory.partition.committed if memory.partition is not None else None
-            if memory.offset is not None and committed == memory.offset and memory.changes:
+            if memory.whole and memory.offset is not None and committed == memory.offset and memory.changes:
                 blob = snapshot.encode(memory.state.dump())
                 self._thread.submit(self._save, place, memory.offset, blob, memory.notes)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)

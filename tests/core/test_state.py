@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from core.records import config_of
+from core.records import Record, config_of
 
 from headrace import Event, Linear, Pipeline, per
 from headrace.models import snapshot
 from headrace.schemas.errors import StateLost, StateMismatch
 from headrace.stream import state as module
-from headrace.stream.agents import _score
+from headrace.stream.agents import Scorer, _score
 from headrace.stream.commit import Output
 from headrace.stream.state import Found, Memories, Memory
 
@@ -486,3 +486,25 @@ def test_a_key_that_nobody_here_wrote_and_a_head_that_promises_too_much_are_left
     head = {"offset": 1, "generation": 0, "pieces": 10**12, "bytes": 1, "fingerprint": ""}
     found.take(b"h", snapshot.encode(head))
     assert found.snapshot() is None
+
+
+def test_a_state_that_a_step_has_changed_halfway_is_not_put_on_disk(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker()
+    worker.step(7)
+    memories = _memories(worker.log, 7, tmp_path, monkeypatch)
+    memory = asyncio.run(memories.restore(PLACE, 7))
+    assert memory is not None
+
+    class Raises(Scorer):
+        def _publish(self, *_: Any) -> Any:
+            raise MemoryError("full")
+
+    scorer = Raises(PIPELINE, config_of(), {})
+    record: Any = Record(b'{"id": "1", "at": 1.7e9, "card": "c1", "amount": 1}')
+    with pytest.raises(MemoryError):
+        scorer.step([record], memory, 8)
+    asyncio.run(memories.close())
+    again = _memories(worker.log, 7, tmp_path, monkeypatch)._restore(PLACE)
+    assert _same(again, worker.memory)
