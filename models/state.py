@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headrace.models.keyed import Keeper, KeyedFeature, Wanted
+from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
 
 KEYS_MAX = 2_000_000  # per partition and kind of key
@@ -199,14 +199,16 @@ class State:
 
     def __init__(self, time: str, features: Mapping[str, KeyedFeature], *, keys_max: int = KEYS_MAX) -> None:
         self._time = time
-        wanted: dict[tuple[str, ...], list[Wanted]] = {}
+        asked: dict[tuple[str, ...], set[Wanted]] = {}
         for one in features.values():
-            wanted.setdefault(one.keys, []).extend(one.wanted)
+            asked.setdefault(one.keys, set()).update(one.wanted)
+        # In an order of their own: features may change theirs, and the state still fits.
+        wanted = {keys: sorted(asked[keys], key=repr) for keys in sorted(asked)}
         self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
-        said = repr([(keys, list(dict.fromkeys(group))) for keys, group in wanted.items()])
-        self.fingerprint = hashlib.sha256(f"{time} {keys_max} {said}".encode()).hexdigest()[:16]
+        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}"
+        self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
         """Return what is wanted per kind of key, as it was before each event, and take the events in."""

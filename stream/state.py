@@ -69,7 +69,7 @@ class Memory:
         self.snapshot_bytes = 0
         self.saved: tuple[int, bytes, dict[str, Any]] | None = None  # a snapshot that is not on disk yet, and its notes
         self._topic = topic
-        self._piece_bytes = min(PIECE_BYTES_MAX, bytes_max)
+        self._piece_bytes = max(1, min(PIECE_BYTES_MAX, bytes_max))
         self._sending: deque[Output] = deque()
         self._head_offset = 0  # of the head that is being sent
         self._covered: deque[tuple[int, int]] = deque()

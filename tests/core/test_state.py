@@ -234,6 +234,19 @@ def test_a_worker_that_is_to_end_does_not_wait_for_a_memory(tmp_path: Path, monk
     assert asyncio.run(stop_while_it_reads()) is None
 
 
+def test_features_may_change_their_order_and_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker()
+    worker.step(50)
+    memories = _memories(worker.log, 50, tmp_path, monkeypatch)
+    features = {"sum": card.sum("amount", "1d", exact=True), "count": card.count("1h")}
+    memories._pipeline = other = _pipeline(**features)
+    memory = memories._restore(PLACE)
+    event = Payment("p", 1.7e9 + 50, "c1", 2.0)
+    want = PIPELINE.transform([event], worker.memory.state)
+    got = other.transform([event], memory.state)
+    assert [got["count"][0], got["sum"][0]] == [want["n"][0], want["s"][0]]
+
+
 def test_a_partition_that_goes_while_it_is_made_again_is_not_taken_for_one_without_an_offset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
