@@ -213,12 +213,20 @@ def distance_km(lat: str, lon: str, *, of: tuple[float, float]) -> Feature:
     >>> far.column("far", Columns([Visit("v1", 0.0, "u", 51.5074, -0.1278)])).round(1)
     array([343.6])
     """
-    lat_home, lon_home = np.radians(of)
+    return Feature(
+        lambda lats, lons: great_circle_km(*of, lats, lons),
+        [lat, lon],
+        origin=f"distance_km({lat!r}, {lon!r}, of={of!r})",
+    )
 
-    def haversine(lats: Floats, lons: Floats) -> Floats:
-        phi, there = np.radians(lats), np.radians(lons)
-        a = np.sin((phi - lat_home) / 2) ** 2 + np.cos(phi) * np.cos(lat_home) * np.sin((there - lon_home) / 2) ** 2
-        made: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
-        return made
 
-    return Feature(haversine, [lat, lon], origin=f"distance_km({lat!r}, {lon!r}, of={of!r})")
+def great_circle_km(lat_from: Any, lon_from: Any, lat: Column, lon: Column) -> Column:
+    """Return the length of the great circle between two places given in degrees.
+
+    >>> great_circle_km(*np.array([[48.8566], [2.3522], [51.5074], [-0.1278]])).round(1)
+    array([343.6])
+    """
+    phi_from, lam_from, phi, lam = np.radians(lat_from), np.radians(lon_from), np.radians(lat), np.radians(lon)
+    a = np.sin((phi - phi_from) / 2) ** 2 + np.cos(phi) * np.cos(phi_from) * np.sin((lam - lam_from) / 2) ** 2
+    made: Column = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
+    return made

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headrace.models.features import EARTH_RADIUS_KM, Feature, FeatureFailed
 from headrace.models.features import Columns as Batch
+from headrace.models.features import Feature, FeatureFailed, great_circle_km
 from headrace.models.memory import NEVER, Array, Columns, Entries, Floats, Ints, Measure, newer
 
 TILES = 60  # in a window, unless it says otherwise
@@ -48,19 +48,23 @@ class Fields(Protocol):
         """Return a column of numbers, or of objects."""
 
 
-class Wanted(Protocol):
+class Wanted:
     """A number that a feature needs of its key's past. Equal ones are kept once."""
 
     @property
     def kept_by(self) -> tuple[Any, ...]:
         """What can be kept together."""
+        raise NotImplementedError
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
+        """The fields that it needs: the one that it is of, if it is of one."""
+        field: str = getattr(self, "field", "")
+        return (field,) if field else ()
 
     def keeper(self, all_of_them: Sequence[Any]) -> "Keeper":
         """Make what keeps these, which have ``kept_by`` in common."""
+        raise NotImplementedError
 
 
 class Keeper:
@@ -114,7 +118,7 @@ class Keeper:
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Wanted):
     """An aggregate over a span of time that ends at the event, or ``delay`` before it.
 
     With tiles the ends of the window lie on whole tiles: an event that is older than the span is never in
@@ -132,11 +136,6 @@ class Window:
     def kept_by(self) -> tuple[Any, ...]:
         """Windows with the same tiles share them."""
         return ("window", self.tile, self.late)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
-        return (self.field,) if self.field else ()
 
     def keeper(self, all_of_them: Sequence["Window"]) -> "Windows":
         """Make what keeps these."""
@@ -245,7 +244,7 @@ def _value(kind: str, values: Array | None, origin: Array | None, count: int) ->
 
 
 @dataclass(frozen=True)
-class Last:
+class Last(Wanted):
     """A field of the newest event, or its time where the field is empty."""
 
     field: str = ""
@@ -255,11 +254,6 @@ class Last:
     def kept_by(self) -> tuple[Any, ...]:
         """All fields of the newest event are kept together."""
         return ("last",)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
-        return (self.field,) if self.field else ()
 
     def keeper(self, all_of_them: Sequence["Last"]) -> "Lasts":
         """Make what keeps these."""
@@ -289,7 +283,7 @@ class Lasts(Keeper):
 
 
 @dataclass(frozen=True)
-class First:
+class First(Wanted):
     """The time of the first event."""
 
     horizon: float
@@ -298,11 +292,6 @@ class First:
     def kept_by(self) -> tuple[Any, ...]:
         """There is one."""
         return ("first",)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """No field but the time."""
-        return ()
 
     def keeper(self, all_of_them: Sequence["First"]) -> "Firsts":
         """Make what keeps these."""
@@ -328,7 +317,7 @@ class Firsts(Keeper):
 
 
 @dataclass(frozen=True)
-class Decay:
+class Decay(Wanted):
     """A sum in which an event counts half after ``half_life`` seconds, as of the newest event."""
 
     field: str  # empty: the events themselves
@@ -338,11 +327,6 @@ class Decay:
     def kept_by(self) -> tuple[Any, ...]:
         """Each on its own."""
         return ("decay", self.field, self.half_life)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
-        return (self.field,) if self.field else ()
 
     def keeper(self, all_of_them: Sequence["Decay"]) -> "Decays":
         """Make what keeps it."""
@@ -373,7 +357,7 @@ class Decays(Keeper):
 
 
 @dataclass(frozen=True)
-class Values:
+class Values(Wanted):
     """How many different values a field had in the span, and whether this event's was among them."""
 
     field: str
@@ -385,11 +369,6 @@ class Values:
     def kept_by(self) -> tuple[Any, ...]:
         """All spans of a field share its values."""
         return ("values", self.field, self.late)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
-        return (self.field,)
 
     def keeper(self, all_of_them: Sequence["Values"]) -> "ValuesOf":
         """Make what keeps these."""
@@ -468,7 +447,7 @@ def _hash(value: object) -> int:
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Wanted):
     """Events with no more than ``gap`` seconds between them: how many, or since when."""
 
     what: str  # "count" or "start"
@@ -478,11 +457,6 @@ class Session:
     def kept_by(self) -> tuple[Any, ...]:
         """Those with the same gap."""
         return ("session", self.gap)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """No field but the time."""
-        return ()
 
     def keeper(self, all_of_them: Sequence["Session"]) -> "Sessions":
         """Make what keeps these."""
@@ -517,7 +491,7 @@ class Sessions(Keeper):
 
 
 @dataclass(frozen=True)
-class Recent:
+class Recent(Wanted):
     """The last values of a field, in order of arrival."""
 
     field: str
@@ -527,11 +501,6 @@ class Recent:
     def kept_by(self) -> tuple[Any, ...]:
         """Each on its own."""
         return ("recent", self.field, self.count)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs."""
-        return (self.field,)
 
     def keeper(self, all_of_them: Sequence["Recent"]) -> "Recents":
         """Make what keeps it."""
@@ -677,12 +646,7 @@ class Per:
     ) -> KeyedFeature:
         """Take the largest value in the span; ``otherwise`` where there is none."""
         window = self._window(field, "max", span, tile, exact, delay)
-
-        def combine(_at: Floats, largest: Array, own: Array) -> Array:
-            most = np.maximum(largest, _or(own, -_INFINITE)) if counting_this and not delay else largest
-            return _or(most, otherwise)
-
-        return self._feature([window], combine, [field], origin=f"max({field!r}, {span!r})")
+        return self._extreme(window, counting_this and not delay, otherwise, origin=f"max({field!r}, {span!r})")
 
     def min(
         self,
@@ -697,12 +661,7 @@ class Per:
     ) -> KeyedFeature:
         """Take the smallest value in the span; ``otherwise`` where there is none."""
         window = self._window(field, "min", span, tile, exact, delay)
-
-        def combine(_at: Floats, smallest: Array, own: Array) -> Array:
-            least = np.minimum(smallest, _or(own, _INFINITE)) if counting_this and not delay else smallest
-            return _or(least, otherwise)
-
-        return self._feature([window], combine, [field], origin=f"min({field!r}, {span!r})")
+        return self._extreme(window, counting_this and not delay, otherwise, origin=f"min({field!r}, {span!r})")
 
     def std(
         self, field: str, span: str, *, tile: str = "", exact: bool = False, otherwise: float = 0.0
@@ -876,6 +835,14 @@ class Per:
             behind = float(np.ceil(_rounded(behind / length)) * length)
         return Window(field, kind, seconds(span), length, behind, self._late)
 
+    def _extreme(self, window: Window, counted: bool, otherwise: float, *, origin: str) -> KeyedFeature:  # noqa: FBT001
+        nothing, join = _JOINS[window.kind].fill, _JOINS[window.kind].join
+
+        def combine(_at: Floats, furthest: Array, own: Array) -> Array:
+            return _or(join(furthest, _or(own, nothing)) if counted else furthest, otherwise)
+
+        return self._feature([window], combine, [window.field], origin=origin)
+
     def _moments(self, field: str, span: str, tile: str, exact: bool) -> list[Window]:  # noqa: FBT001
         return [self._window(field, kind, span, tile, exact, "") for kind in ("count", "shifted", "squares", ORIGIN)]
 
@@ -940,15 +907,3 @@ def _median(values: Array) -> tuple[Array, Array]:
     high = np.minimum(count // 2, values.shape[1] - 1)
     rows = np.arange(len(values))
     return (in_order[rows, low] + in_order[rows, high]) / 2, count
-
-
-def great_circle_km(lat_from: Array, lon_from: Array, lat: Array, lon: Array) -> Array:
-    """Return the length of the great circle between two places given in degrees.
-
-    >>> great_circle_km(*np.array([[48.8566], [2.3522], [51.5074], [-0.1278]])).round(1)
-    array([343.6])
-    """
-    phi_from, lam_from, phi, lam = np.radians(lat_from), np.radians(lon_from), np.radians(lat), np.radians(lon)
-    a = np.sin((phi - phi_from) / 2) ** 2 + np.cos(phi) * np.cos(phi_from) * np.sin((lam - lam_from) / 2) ** 2
-    made: Array = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(a, 1.0)))
-    return made

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from headrace import Event, Linear, Pipeline, per
 from headrace.models import keyed, snapshot
-from headrace.models.features import Columns
-from headrace.models.keyed import KeyedFeature, great_circle_km, hashed, seconds
+from headrace.models.features import Columns, great_circle_km
+from headrace.models.keyed import KeyedFeature, hashed, seconds
 from headrace.models.state import SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
 
