@@ -113,6 +113,15 @@ def consumer_settings(config: Config) -> dict[str, Any]:
     return {**defaults, **_without(common(config), _PRODUCER_ONLY), **ours}
 
 
+def reader_settings(config: Config, purpose: str) -> dict[str, Any]:
+    """Return the properties of a consumer that is assigned its partitions, and neither joins a group nor commits."""
+    settings = consumer_settings(config)
+    for name in ("group.instance.id", "partition.assignment.strategy"):
+        settings.pop(name, None)
+    # The client wants a group's name; without a member and an offset no group comes of it.
+    return {**settings, "group.id": f"{config.group}-{purpose}", "error_cb": on_error}
+
+
 def producer_settings(config: Config, *, transactional: bool, batch_bytes_max: int = BATCH_BYTES) -> dict[str, Any]:
     """Return the properties of a producer.
 

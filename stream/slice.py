@@ -206,6 +206,11 @@ class Asking:
             time.sleep(0.05)
         return wanted
 
+    def end(self, topic: str, number: int, *, uncommitted: bool = False) -> int:
+        """Return where one partition ends for who reads committed records, or for who reads all."""
+        spec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        return self._offsets(topic, [number], spec, uncommitted=uncommitted)[number]
+
     def _offsets(self, topic: str, numbers: Sequence[int], spec: Any, *, uncommitted: bool = False) -> dict[int, int]:
         asked = {TopicPartition(topic, number): spec for number in numbers}
         isolation = IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
@@ -238,22 +243,16 @@ class Reader:
     """Reads spans of a topic's partitions, one after the other. What is behind their end is not waited for."""
 
     def __init__(self, config: Config, *, share: int = 1) -> None:
-        settings = clients.consumer_settings(config)
-        for name in ("group.instance.id", "partition.assignment.strategy"):
-            settings.pop(name, None)
         buffer_bytes = max(BUFFER_BYTES_MIN, config.buffer_bytes_max // share)
         ours = {
-            # The client wants a name. It is assigned its partitions and commits nothing, so no group comes of it.
-            "group.id": f"{config.group}-replay",
             # What is deleted while it is read must not be stepped over.
             "auto.offset.reset": "error",
             # Markers of transactions are no records, so an end behind them is heard of only when a fetch found none.
             "fetch.wait.max.ms": 20,
             "queued.max.messages.kbytes": buffer_bytes // 1024,
-            "error_cb": clients.on_error,
         }
         self._broker = config.broker
-        self._consumer = Consumer({**settings, **ours}, logger=clients.log)
+        self._consumer = Consumer({**clients.reader_settings(config, "replay"), **ours}, logger=clients.log)
 
     def close(self) -> None:
         """Let go of the broker."""

@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.models import snapshot
 from headrace.models.features import Columns
 from headrace.models.pipeline import Pipeline
 from headrace.models.state import State
 from headrace.schemas.config import Config
-from headrace.schemas.errors import StateLost, StateMismatch
+from headrace.schemas.errors import BrokerNotAvailable, StateLost, StateMismatch
 from headrace.stream import clients, failpoint
 from headrace.stream.commit import Output
 from headrace.stream.poller import Partition, Place, Poller
+from headrace.stream.slice import Asking
 
 log = logging.getLogger("headrace.state")
 
@@ -189,7 +189,6 @@ class Memories:
         self._held: dict[Place, Memory] = {}
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
         self._closing = False
-        self.restoring = ""  # what is being restored, for people
 
     def ready(self, place: Place, after: int | None) -> Memory | None:
         """Return the partition's memory if it is right for a batch that follows ``after``."""
@@ -242,16 +241,10 @@ class Memories:
     def _restore(self, place: Place) -> Memory:
         began = time.monotonic()
         topic, number = place
-        name = f"{topic}[{number}]"
-        self.restoring = name
-        try:
-            committed = self._committed(place)
-            memory = self._restored(place, committed)
-        finally:
-            self.restoring = ""
+        memory = self._restored(place, self._committed(place))
         if memory.offset is not None:
-            took = time.monotonic() - began
-            log.info("%s: %d keys as of offset %s, in %.1f s", name, memory.state.key_count, memory.offset, took)
+            keys, took = memory.state.key_count, time.monotonic() - began
+            log.info("%s[%d]: %d keys as of offset %s, in %.1f s", topic, number, keys, memory.offset, took)
         return memory
 
     def _committed(self, place: Place) -> int | None:
@@ -274,7 +267,6 @@ class Memories:
         raise _GivenUp
 
     def _restored(self, place: Place, committed: int | None) -> Memory:
-        memory = self._new(place, None)
         local = self._load(place)
         if committed is None:
             if self._config.exactly_once and not self._config.accept_state_loss:
@@ -282,10 +274,11 @@ class Memories:
             self._path(place).unlink(missing_ok=True)
             return self._new_at(place, None)
         if local is not None and local["offset"] <= committed:
+            memory = self._new(place, None)
             found = self._read(place, local["offset"], committed, since=local["saved_at"])
             if found is not None and self._goes_to(memory, local, found, committed):
                 return memory
-            memory = self._new(place, None)
+        memory = self._new(place, None)
         found = self._read(place, None, committed)
         assert found is not None
         begin = found.head
@@ -509,7 +502,6 @@ class Found:
         self.head: dict[str, Any] | None = None
         self.changes: dict[int, Change] = {}
         self._pieces: dict[tuple[int, int], bytes] = {}
-        self.bytes = 0
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Take one record in; what cannot be read is as good as not there."""
@@ -520,7 +512,6 @@ class Found:
 
     def _take(self, key: bytes, value: bytes | None) -> None:
         kind, rest = key[:1], key[1:]
-        self.bytes += len(value or b"")
         if kind == _HEAD and value is not None:
             self.head = None
             head = snapshot.decode(value)
@@ -562,11 +553,8 @@ class Tail:
     """Reads one partition of a topic to its end, and on."""
 
     def __init__(self, config: Config, place: TopicPartition) -> None:
-        settings = clients.consumer_settings(config)
-        for name in ("group.instance.id", "partition.assignment.strategy"):
-            settings.pop(name, None)
-        self._consumer = Consumer({**settings, "group.id": f"{config.group}-state", "error_cb": clients.on_error})
-        self._admin = AdminClient(clients.admin_settings(config))
+        self._consumer = Consumer(clients.reader_settings(config, "state"), logger=clients.log)
+        self._config = config
         self._place = place
         self._at_end = False
         self._end = 0  # of the log, when it was last met
@@ -590,16 +578,17 @@ class Tail:
                 begin = answer if answer.error is None and answer.offset >= 0 else begin
         self._consumer.assign([begin])
 
+    def _asking(self) -> Asking:
+        return Asking(self._config)  # a client of its own, which a changelog that is whole never needs
+
     def settled(self) -> bool:
         """Say whether all was read and no transaction is open, so that nothing more will become visible by itself."""
-        ends = set()
-        for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
-            asked = {self._place: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
-            (answer,) = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=5.0).values()
-            try:
-                ends.add(answer.result(timeout=10.0).offset)
-            except (KafkaException, TimeoutError):
-                return False
+        topic, number = self._place.topic, self._place.partition
+        asking = self._asking()
+        try:
+            ends = {asking.end(topic, number, uncommitted=uncommitted) for uncommitted in (False, True)}
+        except (BrokerNotAvailable, TimeoutError):
+            return False
         # A transaction that ended since the end was met has more to read.
         return len(ends) == 1 and self._end >= ends.pop()
 

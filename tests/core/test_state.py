@@ -17,6 +17,7 @@ from headrace.schemas.errors import StateLost, StateMismatch
 from headrace.stream import state as module
 from headrace.stream.agents import Scorer, _score
 from headrace.stream.commit import Output
+from headrace.stream.slice import Asking
 from headrace.stream.state import Found, Memories, Memory
 
 PLACE = ("payments", 3)
@@ -464,8 +465,11 @@ class Client:
 
 
 def _tail(client: Client) -> Any:
+    asking = object.__new__(Asking)
+    asking.__dict__ |= {"_admin": client}
     tail = object.__new__(module.Tail)
-    tail.__dict__ |= {"_consumer": client, "_admin": client, "_place": TopicPartition("state", 3), "_at_end": False}
+    tail.__dict__ |= {"_consumer": client, "_place": TopicPartition("state", 3), "_at_end": False}
+    tail._asking = lambda: asking
     return tail
 
 
