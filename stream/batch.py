@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -11,11 +10,11 @@ from typing import Any, TextIO
 
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.codec import encode
-from headrace.schemas.dead_letter import Reason, RejectedRow, Rejection
+from headrace.schemas.dead_letter import RejectedRow, Rejection
 from headrace.schemas.errors import BadFile, RowsRejected
 from headrace.stream.files import STANDARD, Batch, Source, Target, format_of, open_sink, open_source
+from headrace.stream.summary import Rejections
 
-EXAMPLES = 3  # of each reason, in the summary
 PROGRESS_SECONDS = 0.5
 Step = Callable[[Sequence[Any]], Effects]
 
@@ -25,20 +24,13 @@ class Summary:
 
     def __init__(self) -> None:
         self.scored = 0
-        self.reasons: Counter[Reason] = Counter()
-        self.examples: list[tuple[int, Rejection]] = []
+        self.rejections = Rejections()
         self.seconds = 0.0
 
     @property
     def rejected(self) -> int:
         """How many rows have no prediction."""
-        return self.reasons.total()
-
-    def add(self, number: int, rejection: Rejection) -> None:
-        """Count a row that was not scored, and keep it if it is one of the first of its kind."""
-        self.reasons[rejection.reason] += 1
-        if self.reasons[rejection.reason] <= EXAMPLES:
-            self.examples.append((number, rejection))
+        return self.rejections.count
 
     def told(self, letters: str | None = None) -> str:
         """Return what a person is told at the end."""
@@ -46,16 +38,8 @@ class Summary:
         rate = f"{rows / self.seconds:,.0f} rows/s" if self.seconds else "at once"
         noun = "row" if self.scored == 1 else "rows"
         head = f"{self.scored:,} {noun} scored, {self.rejected:,} rejected, in {self.seconds:.1f} s ({rate})"
-        return "\n  ".join([head, *self._why(letters)])
-
-    def _why(self, letters: str | None) -> Iterator[str]:
-        for reason, count in self.reasons.most_common():
-            yield f"{reason}: {count:,}"
-            if not letters:
-                told = [(number, one.message) for number, one in self.examples if one.reason is reason]
-                yield from (f"  row {number}: {message[:200]}" for number, message in told)
-        if self.rejected and letters:
-            yield f"they are in {letters}"
+        where = [f"they are in {letters}"] if self.rejected and letters else []
+        return "\n  ".join([head, *self.rejections.lines(examples=not letters), *where])
 
 
 def score(
@@ -96,7 +80,7 @@ def score(
                 sink.write(predictions)
             summary.scored += len(predictions)
             for one in rejections:
-                summary.add(batch.numbers[one.at], one)
+                summary.rejections.add(f"row {batch.numbers[one.at]}", one)
             if letters and rejections:
                 with letters.writing():
                     letters.file.writelines(_letter(batch, one) for one in rejections)

@@ -3,7 +3,6 @@
 import heapq
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from operator import attrgetter
@@ -14,7 +13,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
-from headrace.schemas.dead_letter import Header, Rejection
+from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import BadConfig, BadFile, BadSlice, NotDelivered
 from headrace.schemas.event import columns_of
 from headrace.schemas.position import Asked
@@ -23,11 +22,11 @@ from headrace.stream import clients, topics
 from headrace.stream.agents import Scored, Scorer
 from headrace.stream.files import JSON_LINES, STANDARD, Target, format_of, open_sink
 from headrace.stream.slice import Reader, Slice, Span, find
+from headrace.stream.summary import Rejections
 
 SOURCE = "headrace.source."
 SOURCE_BYTES_MAX = 400  # of the headers that say where a prediction's event is
 PROGRESS_SECONDS = 0.5
-EXAMPLES = 3  # of each reason, in the summary
 GAP_SECONDS_MAX = 10.0
 DELIVERY_SECONDS_MAX = 60.0
 PLACE = ("event_topic", "event_partition", "event_offset")
@@ -65,15 +64,14 @@ class Summary:
         self.notes = list(notes)
         self.warmed = 0
         self.scored = 0
-        self.reasons: Counter[str] = Counter()
-        self.examples: list[tuple[str, Rejection]] = []
+        self.rejections = Rejections()
         self.partitions = 0
         self.seconds = 0.0
 
     @property
     def rejected(self) -> int:
         """How many records have no prediction."""
-        return self.reasons.total()
+        return self.rejections.count
 
     @property
     def records(self) -> int:
@@ -84,10 +82,8 @@ class Summary:
         """Count a part of the slice."""
         self.scored += len(part.scored.places)
         for one in part.scored.rejections:
-            self.reasons[one.reason] += 1
-            if self.reasons[one.reason] <= EXAMPLES:
-                place = f"{part.topic}[{part.partition}] offset {part.messages[one.at].offset()}"
-                self.examples.append((place, one))
+            place = f"{part.topic}[{part.partition}] offset {part.messages[one.at].offset()}"
+            self.rejections.add(place, one)
 
     def told(self) -> str:
         """Return what a person is told at the end."""
@@ -98,12 +94,7 @@ class Summary:
             f"{self.records:,} records of {many}: {self.scored:,} scored, {self.rejected:,} rejected{warm}, "
             f"in {self.seconds:.1f} s ({rate})"
         )
-        return "\n  ".join([head, *self._why(), *self.notes])
-
-    def _why(self) -> Iterator[str]:
-        for reason, count in self.reasons.most_common():
-            yield f"{reason}: {count:,}"
-            yield from (f"  {place}: {one.message[:200]}" for place, one in self.examples if one.reason == reason)
+        return "\n  ".join([head, *self.rejections.lines(), *self.notes])
 
 
 class Progress:
