@@ -1,6 +1,5 @@
 """Features with a memory: what happened before to the same key."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,33 +11,13 @@ import numpy as np
 from headrace.models.features import Columns as Batch
 from headrace.models.features import Feature, FeatureFailed, great_circle_km
 from headrace.models.memory import NEVER, Array, Columns, Entries, Floats, Ints, Measure, newer
+from headrace.schemas.span import DAY, seconds
 
 TILES = 60  # in a window, unless it says otherwise
 ENTRIES_MAX = 4_096  # per key and window length
 VALUES_MAX = 256  # different values that are told apart per key
 LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
-DAY = 86_400.0
 INTEGER_MAX = 2**63  # what a snapshot can hold is smaller
-
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": DAY, "w": 7 * DAY}
-
-
-def seconds(span: str) -> float:
-    """Return how long a span is.
-
-    >>> seconds("5m"), seconds("1.5h"), seconds("30d")
-    (300.0, 5400.0, 2592000.0)
-    >>> seconds("5 minutes")
-    Traceback (most recent call last):
-    ValueError: '5 minutes' is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d
-    """
-    written = _SPAN.fullmatch(span)
-    length = float(written[1]) * _UNITS[written[2]] if written else 0.0
-    if not 0 < length < float("inf"):
-        text = f"{span!r} is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d"
-        raise ValueError(text)
-    return length
 
 
 class Fields(Protocol):

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from confluent_kafka import Message
 
-from headrace.models.keyed import seconds
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config, Given, configure
 from headrace.schemas.dead_letter import CONNECT, OURS, Header, Reason
 from headrace.schemas.event import Event
+from headrace.schemas.span import seconds
 from headrace.stream import golden
 from headrace.stream.agents import Scorer
 from headrace.stream.commit import Output, Outputs

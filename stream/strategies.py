@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import inspect
 
-from headrace.models.keyed import seconds
 from headrace.schemas.event import Event
+from headrace.schemas.span import seconds
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

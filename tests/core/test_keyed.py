@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from headrace import Event, Linear, Pipeline, per
 from headrace.models import keyed, snapshot
 from headrace.models.features import Columns, great_circle_km
-from headrace.models.keyed import KeyedFeature, hashed, seconds
+from headrace.models.keyed import KeyedFeature, hashed
 from headrace.models.state import SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
+from headrace.schemas.span import seconds
 
 settings.register_profile("oracle", derandomize=True, deadline=None, max_examples=60)
 oracle = settings.get_profile("oracle")
