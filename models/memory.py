@@ -78,6 +78,27 @@ class Keys:
         except KeyError:
             return None
 
+    def add_all(self, keys: Sequence[Hashable]) -> Ints:
+        """Return the rows of keys of which all are new, and each is another."""
+        many = min(len(self._free), len(keys))
+        given = [self._free.pop() for _ in range(many)]
+        for row, key in zip(given, keys, strict=False):
+            self._keys[row] = key
+        count = len(self._keys)
+        self._keys.extend(keys[many:])
+        given.extend(range(count, len(self._keys)))
+        self._rows.update(zip(keys, given, strict=True))
+        return np.array(given, np.int64)
+
+    def found(self, keys: Sequence[Hashable]) -> Ints:
+        """Return the rows of keys, -1 for each that has none."""
+        rows = self._rows
+        return np.fromiter([rows.get(key, -1) for key in keys], np.int64, len(keys))
+
+    def keys(self, rows: Sequence[int]) -> list[Any]:
+        """Return the keys of rows."""
+        return [self._keys[row] for row in rows]
+
     def forget(self, rows: Sequence[int]) -> None:
         """Give the rows away."""
         for row in rows:

@@ -1,10 +1,13 @@
 """What producers write: events and labels, declared as classes."""
 
+import math
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
 from headrace.schemas.errors import BadPipeline
+from headrace.schemas.span import seconds
 
 
 class Wire(NamedTuple):
@@ -14,6 +17,15 @@ class Wire(NamedTuple):
     key: str
     id: str
     time: str
+
+
+class Truth(NamedTuple):
+    """What a class of labels says of which events, and for how long anybody waits for it."""
+
+    of: "type[Event]"
+    field: str  # in which the truth stands
+    within: float  # seconds from the event, in which its label has to come
+    otherwise: float | None  # what is true of an event without a label by then; None where nobody can say
 
 
 class _Declared(msgspec.StructMeta):
@@ -29,11 +41,18 @@ class _Declared(msgspec.StructMeta):
         key: str = "",
         id: str = "id",  # noqa: A002 - the word that belongs in the user's class statement
         time: str = "at",
+        of: "type[Event] | None" = None,
+        within: str = "",
+        otherwise: float | None = None,
+        truth: str = "label",
         **options: Any,
     ) -> Any:
         # Millions of these live for a millisecond each and never in a cycle: the collector need not see them.
         options.setdefault("gc", False)
         cls: Any = super().__new__(mcls, name, bases, namespace, **options)
+        if of is not None:
+            key = key or getattr(getattr(of, "wire", None), "key", "")
+            cls.asked = (of, truth, within, otherwise)
         if topic or key:
             cls.wire = Wire(topic, key, id, time)
             _check(cls)
@@ -69,14 +88,34 @@ class Event(msgspec.Struct, metaclass=_Declared):
 class Label(Event):
     """What turned out to be true of an event, by the event's id, carried under the event's key.
 
-    >>> class Chargeback(Label, topic="labels", key="account"):
+    ``of`` names the class of the events. ``within`` says how long after its event a label may come; where
+    ``otherwise`` is given, that is what is true of an event whose time is up, and a label that comes later than
+    that corrects it. The truth stands in the field ``label``, unless ``truth`` names another.
+
+    >>> class Payment(Event, topic="payments", key="account"):
+    ...     id: str
+    ...     at: float
+    ...     account: str
+    >>> class Chargeback(Label, topic="labels", of=Payment, within="7d", otherwise=0):
     ...     id: str
     ...     at: float
     ...     account: str
     ...     label: int
-    >>> Chargeback.wire.topic
-    'labels'
+    >>> Chargeback.wire.key, Chargeback.truth.within
+    ('account', 604800.0)
+    >>> class Click(Label, topic="clicks", of=Payment, within="half an hour"):
+    ...     id: int
+    ...     at: float
+    ...     account: str
+    ...     clicked: bool
+    Traceback (most recent call last):
+    headrace.schemas.errors.BadPipeline: pipeline cannot run (3 problems):
+      Click.id: its type is int, and that of Payment.id is str: a label is found by its event's id
+      Click: truth="label" names no field; the fields are id, at, account, clicked
+      Click: within: 'half an hour' is no span of time: write a number and one of s, m, h, d, w, like 5m or 30d
     """
+
+    truth: ClassVar[Truth]
 
 
 # What a prediction adds to the event's own id, time and key.
@@ -103,8 +142,45 @@ def _check(cls: Any) -> None:
             problems.append(f"{cls.__name__}.{field}: its type is {type_name(hints[field])}, and {rule}")
         elif field in OURS:
             problems.append(f'{cls.__name__}: {role}="{field}" is a name that predictions use for something else')
+    if hasattr(cls, "asked"):
+        problems += _check_truth(cls, hints)
     if problems:
         raise BadPipeline(sorted(problems))
+
+
+def _check_truth(cls: Any, hints: dict[str, Any]) -> Iterator[str]:
+    of, field, within, otherwise = cls.asked
+    wire: Wire | None = getattr(of, "wire", None)
+    if wire is None:
+        yield f"{cls.__name__}: of={of!r} is no class of events with a topic"
+        return
+    theirs = get_type_hints(of)
+    for role in ("id", "key"):
+        mine, name = getattr(cls.wire, role), getattr(wire, role)
+        if mine in hints and name in theirs and hints[mine] is not theirs[name]:
+            what = "a label is found by its event's id" if role == "id" else "a label lies where its event's key lies"
+            text = f"{of.__name__}.{name} is {type_name(theirs[name])}: {what}"
+            yield f"{cls.__name__}.{mine}: its type is {type_name(hints[mine])}, and that of {text}"
+    if field not in cls.__struct_fields__:
+        fields = ", ".join(cls.__struct_fields__)
+        yield f'{cls.__name__}: truth="{field}" names no field; the fields are {fields}'
+    elif not set(_parts(hints[field])) <= {int, float, bool, type(None)}:
+        yield f"{cls.__name__}.{field}: its type is {type_name(hints[field])}; allowed are int, float and bool"
+    if otherwise is not None and not math.isfinite(otherwise):
+        yield f"{cls.__name__}: otherwise={otherwise}: allowed are finite numbers"
+    try:
+        span = seconds(within)
+    except ValueError as error:
+        if within:
+            yield f"{cls.__name__}: within: {error}"
+        else:
+            yield f'{cls.__name__}: within is missing: how long after its event may a label come? like within="7d"'
+    else:
+        cls.truth = Truth(of, field, span, None if otherwise is None else float(otherwise))
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) or (hint,)
 
 
 def type_name(hint: Any) -> str:

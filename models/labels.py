@@ -1,0 +1,407 @@
+"""Events that wait for what was true of them, and labels that wait for their event."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure
+from headrace.schemas.event import Truth
+from headrace.schemas.outcome import By
+
+WAITING_MAX = 1_000_000  # events per partition
+EARLY_MAX = 100_000  # labels per partition that came before their event
+LEAVE_SHARE = 64  # when too many wait, one in so many leaves
+CLOCK_COUNT = 64  # events of which the median says what time it is: one absurd time moves nothing
+
+Id = str | int
+
+
+class Standing(IntEnum):
+    """What is known of an event that was scored."""
+
+    WAITING = 0
+    TIMED_OUT = 1  # there was no label in time, and that is taken for one
+    LABELLED = 2
+
+
+class Scored(NamedTuple):
+    """Events with what was made of them, as columns: what has to be kept until their labels come."""
+
+    ids: list[Id]
+    keys: list[Any]
+    at: Floats
+    wrote: Floats  # when their records were written
+    features: Array  # one row each
+    static: Floats
+    online: Floats
+    score: Floats
+    groups: list[Any]  # of which the combination has weights of its own; empty where it has none
+
+    @property
+    def size(self) -> int:
+        """How many events there are."""
+        return len(self.ids)
+
+    def only(self, places: Ints) -> "Scored":
+        """Return some of them."""
+        listed = places.tolist()
+        columns = ([one[at] for at in listed] if isinstance(one, list) and one else one for one in self)
+        return Scored._make(one[places] if isinstance(one, np.ndarray) else one for one in columns)
+
+
+class Outcomes(NamedTuple):
+    """What became known of events: by what, since when, and what was taken for true before."""
+
+    by: list[By]
+    at: Floats  # when it was true: a label's own time, or the end of the time that an event has
+    labels: Floats
+    was: Floats  # NaN where nothing was known
+    of: Scored
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.by)
+
+    def only(self, by: frozenset[By]) -> "Outcomes":
+        """Return those that became known in one of these ways."""
+        places = np.array([at for at, one in enumerate(self.by) if one in by], np.int64)
+        if len(places) == len(self.by):
+            return self
+        kept = [self.by[at] for at in places.tolist()]
+        return Outcomes(kept, self.at[places], self.labels[places], self.was[places], self.of.only(places))
+
+
+TEACHES = frozenset({By.LABEL, By.TIMEOUT})  # what is true of an event becomes known for the first time
+
+
+class Waiting:
+    """The scored events of one partition, until it is known what was true of them.
+
+    Whatever comes is told apart by what is known already: the first label of an event, the same one again, another
+    one (a revision), one that came too late, or before its event. An event's time is up when its ``within`` has
+    passed, by the times of events or by the clock on the wall; both are given, none is read here.
+
+    >>> truth = Truth(None, "label", within=60.0, otherwise=0.0)
+    >>> waiting = Waiting(["amount"], truth)
+    >>> one = np.zeros(1)
+    >>> _ = waiting.add(Scored(["a"], ["card"], one, one, np.array([[5.0]]), one, one, one, []))
+    >>> waiting.tick(wall=61.0, event=61.0).by
+    [<By.TIMEOUT: 'timeout'>]
+    >>> waiting.label(["a"], ["card"], at=one + 70.0, labels=one + 1.0, wrote=one + 70.0).by
+    [<By.REVISION: 'revision'>]
+    """
+
+    def __init__(
+        self, features: Sequence[str], truth: Truth, *, waiting_max: int = WAITING_MAX, early_max: int = EARLY_MAX
+    ) -> None:
+        self._truth = truth
+        self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
+        self._waiting_max, self._early_max = waiting_max, early_max
+        self._ids = Keys()
+        self._keys: list[Any] = []
+        self._groups: list[Any] = []
+        self._rows = Columns(
+            {
+                "arrived": Measure("i8", -1),
+                "standing": Measure("i1", 0),
+                "at": Measure("f8", NEVER),
+                "wrote": Measure("f8", NEVER),
+                "label": Measure("f8", np.nan),
+                "static": Measure("f8", np.nan),
+                "online": Measure("f8", np.nan),
+                "score": Measure("f8", np.nan),
+                "features": Measure("f8", 0.0, width=max(1, len(features))),
+            }
+        )
+        self._early: dict[Id, tuple[Any, float, float, float]] = {}  # key, at, label, wrote
+        self._arrived = 0
+        self._clock = np.full(CLOCK_COUNT, NEVER)
+        self._clocked = 0
+        self._next_event = self._next_wall = np.inf  # nothing happens by itself before
+        self.counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def early(self) -> int:
+        """How many labels wait for their event."""
+        return len(self._early)
+
+    @property
+    def clock(self) -> float:
+        """What time it is by the events; minus infinity before the first."""
+        known = self._clock[: min(self._clocked, CLOCK_COUNT)]
+        return float(np.median(known)) if len(known) else NEVER
+
+    def due(self, wall: float, event: float) -> bool:
+        """Say whether a tick would do anything."""
+        return event >= self._next_event or wall >= self._next_wall
+
+    def cuts(self, ids: Sequence[Id]) -> Iterator[int]:
+        """Yield the places before which a batch is to be cut: an event whose label is there already teaches at once."""
+        if self._early:
+            yield from (place + 1 for place, one in enumerate(ids) if one in self._early)
+
+    # What comes.
+
+    def add(self, scored: Scored) -> Outcomes:
+        """Let events wait; return what is known already of some."""
+        if not scored.size:
+            return self._outcomes([], [], [], [], np.empty(0, np.int64))
+        last = scored.at[-CLOCK_COUNT:]
+        self._clock[(self._clocked + scored.size - len(last) + np.arange(len(last))) % CLOCK_COUNT] = last
+        self._clocked += scored.size
+        known = self._ids.known
+        if len(set(scored.ids)) < scored.size or any(map(known, scored.ids)):
+            # The same event once more: it has a prediction each time, and a label once.
+            seen: set[Id] = set()
+            fresh = [not (one in seen or known(one) or seen.add(one)) for one in scored.ids]  # type: ignore[func-returns-value]
+            self.counts["repeated"] += fresh.count(False)
+            scored = scored.only(np.flatnonzero(fresh))
+        done = 0
+        while done < scored.size:
+            if len(self._ids) >= self._waiting_max:
+                self._make_room()
+            many = min(scored.size - done, self._waiting_max - len(self._ids))
+            part = scored if many == scored.size else scored.only(np.arange(done, done + many))
+            self._keep(part)
+            done += many
+        return self._joined(scored.ids)
+
+    def _keep(self, scored: Scored) -> None:
+        rows = self._ids.add_all(scored.ids)
+        count = self._ids.row_count
+        self._rows.grow(count)
+        self._keys.extend([None] * (count - len(self._keys)))
+        for row, key in zip(rows.tolist(), scored.keys, strict=True):
+            self._keys[row] = key
+        if scored.groups:
+            self._groups.extend([None] * (count - len(self._groups)))
+            for row, group in zip(rows.tolist(), scored.groups, strict=True):
+                self._groups[row] = group
+        self._rows["arrived"][rows] = self._arrived + np.arange(scored.size)
+        self._rows["standing"][rows] = Standing.WAITING
+        self._rows["label"][rows] = np.nan
+        for name in ("at", "wrote", "features", "static", "online", "score"):
+            self._rows[name][rows] = getattr(scored, name)
+        self._arrived += scored.size
+        self._next_event = min(self._next_event, float(scored.at.min()) + self._truth.within)
+        self._next_wall = min(self._next_wall, float(scored.wrote.min()) + self._truth.within)
+
+    def _joined(self, ids: Sequence[Id]) -> Outcomes:
+        """Give events the labels that came before them."""
+        there = [one for one in ids if one in self._early] if self._early else []
+        keys, at, labels, wrote = zip(*map(self._early.pop, there), strict=True) if there else ((), (), (), ())
+        return self.label(there, keys, at=np.array(at), labels=np.array(labels), wrote=np.array(wrote))
+
+    def label(self, ids: Sequence[Id], keys: Sequence[Any], *, at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
+        """Take labels; return what became known by them. A label that is NaN says that nobody knows."""
+        made: list[Outcomes] = []
+        for run in _runs(ids):
+            made += self._label(ids[run], keys[run], at[run], labels[run], wrote[run])
+        return _together(made) if made else self._outcomes([], [], [], [], np.empty(0, np.int64))
+
+    def _label(
+        self, ids: Sequence[Id], keys: Sequence[Any], at: Floats, labels: Floats, wrote: Floats
+    ) -> Iterator[Outcomes]:
+        """Take labels of which no two are of the same event."""
+        unknown = np.isnan(labels)
+        self.counts["null"] += int(unknown.sum())
+        rows = self._ids.found(ids)
+        early = np.flatnonzero((rows < 0) & ~unknown)
+        for place in early.tolist():
+            self._wait(ids[place], keys[place], float(at[place]), float(labels[place]), float(wrote[place]))
+        known = np.flatnonzero((rows >= 0) & ~unknown)
+        rows, at, labels = rows[known], at[known], labels[known]
+        standing, was = self._rows["standing"][rows], self._rows["label"][rows]
+        up = self._rows["at"][rows] + self._truth.within
+        late = (at > up) & (standing == Standing.WAITING)
+        same = ~late & (was == labels)
+        by: Array = np.full(len(rows), By.LABEL, object)
+        by[standing != Standing.WAITING] = By.REVISION
+        if late.any():
+            if self._truth.otherwise is None:
+                by[late] = By.LATE
+            else:
+                # Its time is up, though nobody has looked yet: what is true of such an event is true of it first.
+                places = np.flatnonzero(late)
+                yield self._time_out(rows[places], up[places])
+                was[places] = self._truth.otherwise
+                same[places] = was[places] == labels[places]
+                by[places] = By.REVISION
+        self.counts["duplicate"] += int(same.sum())
+        keep = ~same
+        rows, at, labels, was, by = rows[keep], at[keep], labels[keep], was[keep], by[keep]
+        told = np.array([one is not By.LATE for one in by.tolist()], bool)
+        self._rows["label"][rows[told]] = labels[told]
+        self._rows["standing"][rows[told]] = Standing.LABELLED
+        self.counts.update(map(str, by.tolist()))
+        yield self._outcomes(by.tolist(), at, labels, was, rows)
+
+    def _wait(self, one: Id, key: Any, at: float, label: float, wrote: float) -> None:
+        before = self._early.pop(one, None)
+        if before is not None:
+            self.counts["duplicate" if before[2] == label else "early_revised"] += 1
+        else:
+            self.counts["early"] += 1
+        self._early[one] = (key, at, label, wrote)
+        self._next_event = min(self._next_event, at + self._truth.within)
+        self._next_wall = min(self._next_wall, wrote + self._truth.within)
+
+    def tick(self, *, wall: float, event: float) -> Outcomes:
+        """Do what is to be done now that it is so late: time events out, forget them, give up labels without event."""
+        count, within = self._ids.row_count, self._truth.within
+        at, wrote = self._rows["at"][:count], self._rows["wrote"][:count]
+        used = self._rows["arrived"][:count] >= 0
+        waits = used & (self._rows["standing"][:count] == Standing.WAITING)
+        up = (at + within <= event) | (wrote + within <= wall)
+        due = self._in_order(np.flatnonzero(waits & up))
+        made = []
+        if len(due) and self._truth.otherwise is not None:
+            made.append(self._time_out(due, at[due] + within))
+        else:
+            self.counts["unlabelled"] += len(due)
+        leaving = used & up & ((at + self._stays <= event) | (wrote + self._stays <= wall))
+        self._forget(self._in_order(np.flatnonzero(leaving)))
+        made.append(self._orphans(wall, event))
+        self._look_ahead()
+        return _together(made)
+
+    def _time_out(self, rows: Ints, up: Floats) -> Outcomes:
+        assert self._truth.otherwise is not None
+        self._rows["standing"][rows] = Standing.TIMED_OUT
+        self._rows["label"][rows] = self._truth.otherwise
+        self.counts[By.TIMEOUT] += len(rows)
+        labels = np.full(len(rows), self._truth.otherwise)
+        return self._outcomes([By.TIMEOUT] * len(rows), up, labels, np.full(len(rows), np.nan), rows)
+
+    def _orphans(self, wall: float, event: float) -> Outcomes:
+        """Give up labels whose event did not come, the oldest first, and those for which there is no room."""
+        within = self._truth.within
+        gone = [one for one, (_, at, _, wrote) in self._early.items() if at + within <= event or wrote + within <= wall]
+        gone += list(self._early)[: max(0, len(self._early) - len(gone) - self._early_max)]
+        self.counts[By.ORPHAN] += len(gone)
+        labels = [(one, *self._early.pop(one)) for one in dict.fromkeys(gone)]
+        none = np.full(len(labels), np.nan)
+        of = Scored(
+            [one for one, *_ in labels],
+            [key for _, key, *_ in labels],
+            none,
+            none,
+            np.full((len(labels), self._rows["features"].shape[1]), np.nan),
+            none,
+            none,
+            none,
+            [None] * len(labels) if self._groups else [],
+        )
+        at = np.array([at for _, _, at, _, _ in labels], np.float64)
+        told = np.array([label for _, _, _, label, _ in labels], np.float64)
+        return Outcomes([By.ORPHAN] * len(labels), at, told, none, of)
+
+    def _make_room(self) -> None:
+        """Forget the events that wait for longest."""
+        arrived = self._rows["arrived"][: self._ids.row_count]
+        used = np.flatnonzero(arrived >= 0)
+        count = max(1, len(used) // LEAVE_SHARE)
+        oldest = used[np.argpartition(arrived[used], count - 1)[:count]]
+        self.counts["evicted"] += count
+        self._forget(self._in_order(oldest))
+
+    def _forget(self, rows: Ints) -> None:
+        listed = rows.tolist()
+        self._ids.forget(listed)
+        self._rows.reset(listed)
+        for row in listed:
+            self._keys[row] = None
+            if self._groups:
+                self._groups[row] = None
+
+    def _in_order(self, rows: Ints) -> Ints:
+        """Return rows in the order in which their events came."""
+        return rows[np.argsort(self._rows["arrived"][rows])]
+
+    def _look_ahead(self) -> None:
+        """Find out when the next event's time is up, or the next may be forgotten."""
+        count, within = self._ids.row_count, self._truth.within
+        arrived, standing = self._rows["arrived"][:count], self._rows["standing"][:count]
+        span = np.where(standing == Standing.WAITING, within, self._stays)
+        self._next_event = float(np.min(self._rows["at"][:count] + span, where=arrived >= 0, initial=np.inf))
+        self._next_wall = float(np.min(self._rows["wrote"][:count] + span, where=arrived >= 0, initial=np.inf))
+        for _, at, _, wrote in self._early.values():
+            self._next_event = min(self._next_event, at + within)
+            self._next_wall = min(self._next_wall, wrote + within)
+
+    def _outcomes(self, by: list[By], at: Any, labels: Any, was: Any, rows: Ints) -> Outcomes:
+        listed = rows.tolist()
+        columns = [self._rows[name][rows] for name in ("at", "wrote", "features", "static", "online", "score")]
+        groups = [self._groups[row] for row in listed] if self._groups else []
+        of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
+        return Outcomes(by, np.asarray(at, np.float64), np.asarray(labels, np.float64), np.asarray(was, np.float64), of)
+
+    # What is kept.
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory, without the labels that wait."""
+        return self._ids.bytes + self._rows.bytes + 8 * (len(self._keys) + len(self._groups))
+
+    def dump(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        return {
+            "ids": self._ids.dump(),
+            "keys": list(self._keys),
+            "groups": list(self._groups),
+            "rows": self._rows.dump(self._ids.row_count),
+            "early": [[one, *early] for one, early in self._early.items()],
+            "arrived": self._arrived,
+            "clock": self._clock.copy(),
+            "clocked": self._clocked,
+            "counts": dict(self.counts),
+        }
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Take what ``dump`` returned."""
+        self._ids = Keys.load(data["ids"])
+        self._keys, self._groups = list(data["keys"]), list(data["groups"])
+        self._rows.load(data["rows"])
+        self._early = {one: (key, at, label, wrote) for one, key, at, label, wrote in data["early"]}
+        self._arrived, self._clock, self._clocked = data["arrived"], data["clock"].copy(), data["clocked"]
+        self.counts = Counter(data["counts"])
+        self._look_ahead()
+
+
+def _runs(ids: Sequence[Id]) -> Iterator[slice]:
+    """Cut labels into runs in which no event comes twice.
+
+    >>> list(_runs(["a", "b", "a", "c"]))
+    [slice(0, 2, None), slice(2, 4, None)]
+    """
+    if len(set(ids)) == len(ids):
+        yield slice(0, len(ids))
+        return
+    seen: set[Id] = set()
+    begin = 0
+    for place, one in enumerate(ids):
+        if one in seen:
+            yield slice(begin, place)
+            seen, begin = set(), place
+        seen.add(one)
+    yield slice(begin, len(ids))
+
+
+def _together(parts: Sequence[Outcomes]) -> Outcomes:
+    """Put outcomes one after the other."""
+    some = [one for one in parts if one.size] or list(parts[:1])
+    if len(some) == 1:
+        return some[0]
+    joined: Callable[[Sequence[Any]], Any] = lambda columns: (  # noqa: E731
+        [value for column in columns for value in column] if isinstance(columns[0], list) else np.concatenate(columns)
+    )
+    of = Scored._make(joined(columns) for columns in zip(*[one.of for one in some], strict=True))
+    by, at, labels, was = (joined(columns) for columns in list(zip(*some, strict=True))[:4])
+    return Outcomes(by, at, labels, was, of)
