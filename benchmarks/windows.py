@@ -78,9 +78,9 @@ def inside(cards, count, seed, step):
     for at in range(0, count, STEP_COUNT):
         batch = decoded[at : at + STEP_COUNT]
         began = time.perf_counter()
-        remembered = pipeline.step(batch, state).remembered
+        change = pipeline.step(batch, state).change
         stepped = time.perf_counter()
-        deltas.append(snapshot.encode_delta(state.fields, remembered))
+        deltas.append(snapshot.encode(change))
         kept = time.perf_counter()
         plain.step(batch, state)
         took["with memory"] += stepped - began
@@ -90,7 +90,7 @@ def inside(cards, count, seed, step):
     began = time.perf_counter()
     again = pipeline.fresh()
     for delta in deltas:
-        again.step(snapshot.Delta(delta))
+        again.take(snapshot.decode(delta))
     from_changes = time.perf_counter() - began
     began = time.perf_counter()
     blob = snapshot.encode(state.dump())

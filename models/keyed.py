@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from headrace.models.change import INTEGER_MAX
 from headrace.models.features import Columns as Batch
 from headrace.models.features import Feature, FeatureFailed, great_circle_km
 from headrace.models.memory import NEVER, Array, Columns, Entries, Floats, Ints, Measure, newer
@@ -17,7 +18,6 @@ TILES = 60  # in a window, unless it says otherwise
 ENTRIES_MAX = 4_096  # per key and window length
 VALUES_MAX = 256  # different values that are told apart per key
 LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
-INTEGER_MAX = 2**63  # what a snapshot can hold is smaller
 
 
 class Fields(Protocol):

@@ -124,9 +124,9 @@ def what_was_remembered_makes_the_state_again(pipeline: Pipeline, seed: int) -> 
     events = some_events(pipeline.events, COUNT, seed)
     lived, again = pipeline.fresh(), pipeline.fresh()
     for at in range(0, COUNT, COUNT // 4):
-        remembered = pipeline.step(events[at : at + COUNT // 4], lived).remembered
-        if remembered is not None:
-            again.step(snapshot.Delta(snapshot.encode_delta(lived.fields, remembered)))
+        change = pipeline.step(events[at : at + COUNT // 4], lived).change
+        if change is not None:
+            again.take(snapshot.decode(snapshot.encode(change)))
     same = snapshot.encode(lived.dump()) == snapshot.encode(again.dump())
     assert same, f"seed {seed}: the state made from what was remembered is another"
 

@@ -29,7 +29,7 @@ class Effects(NamedTuple):
     predictions: list[msgspec.Struct]
     rejections: list[Rejection]
     alerts: list[Alert]
-    remembered: Columns | None = None  # the events that the state took in
+    change: list[Any] | None = None  # what the state took in, so that it can be made again
 
 
 class Pipeline:
@@ -89,6 +89,11 @@ class Pipeline:
         return f"<Pipeline {self.name}: {self.events.__name__} from {self.wire.topic}>"
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that are read, that of the events first."""
+        return (self.wire.topic,)
+
+    @property
     def has_memory(self) -> bool:
         """Say whether a feature looks at what was before."""
         return bool(self._keyed)
@@ -124,7 +129,7 @@ class Pipeline:
             events = [events[at] for at in kept]
             columns = Columns(events, self.missing)
         made = self._with_memory(made, columns, state)
-        remembered = columns if self._keyed else None
+        change = state.change(columns) if self._keyed else None
         try:
             scores = self._scores(made)
         except Exception:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
@@ -141,7 +146,7 @@ class Pipeline:
         if failed:
             rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
             rejections.sort()
-        return Effects(self._predictions(events, scores), rejections, [], remembered)
+        return Effects(self._predictions(events, scores), rejections, [], change)
 
     def _own(self, columns: Columns) -> dict[str, Floats]:
         """Make the features that look at each event alone."""

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from headrace.models.change import Delta, Remembered, delta
 from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
 
@@ -13,20 +14,6 @@ KEYS_MAX = 2_000_000  # per partition and kind of key
 LEAVE_SHARE = 64  # when there are too many keys, one in so many leaves
 SWEEP_COUNT = 65_536  # events from one look for keys that nothing happened to any more to the next
 CLOCK_COUNT = 1_024  # events of which the median says what time it is: one absurd time moves nothing
-
-
-class Remembered(Protocol):
-    """The fields of a batch: as columns of numbers or objects, and as they are."""
-
-    @property
-    def count(self) -> int:
-        """How many events there are."""
-
-    def __getitem__(self, name: str) -> Array:
-        """Return a field as a column."""
-
-    def raw(self, name: str) -> list[Any]:
-        """Return a field's values as they are."""
 
 
 class Part:
@@ -209,6 +196,19 @@ class State:
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
         said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}"
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def change(self, fields: Remembered) -> list[Any]:
+        """Return what a step takes in, as plain data, so that ``take`` can take it in again."""
+        return [{"events": delta(self.fields, fields)}]
+
+    def take(self, change: list[Any]) -> int:
+        """Take in again what a step took in; return how many events that were."""
+        count = 0
+        for part in change:
+            fields = Delta(part["events"])
+            self.step(fields)
+            count += fields.count
+        return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
         """Return what is wanted per kind of key, as it was before each event, and take the events in."""

@@ -65,7 +65,7 @@ class Scorer:
         if memory.state.fields:
             first_offset = messages[0].offset() if messages else next_offset
             assert first_offset is not None
-            others += memory.keep(scored.effects.remembered, next_offset, first_offset)
+            others += memory.keep(scored.effects.change, next_offset, first_offset)
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
         return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
@@ -260,13 +260,14 @@ async def score_events(
 
 async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memories: Memories, *, slow: bool) -> bool:
     """Score one batch, and carry it out; return whether the last step was slow."""
-    memory = memories.ready(batch.place, batch.after)
+    memory = memories.ready(batch.place, batch.after, batch.epoch)
     if memory is None:
-        memory = await memories.restore(batch.place, batch.after)
+        memory = await memories.restore(batch.place, batch.after, batch.epoch)
         if memory is None:
             return slow
-        if memory.position != batch.after:
-            log.info("%s: what follows %s was committed already, up to %s", batch.place, batch.after, memory.position)
+        follows = memory.follows.get(batch.place[0])
+        if follows != batch.after:
+            log.info("%s: what follows %s was committed already, up to %s", batch.place, batch.after, follows)
             committer.start_over()
             return slow
     ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way

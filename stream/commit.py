@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, failpoint
 from headrace.stream.helper import Helper
-from headrace.stream.poller import Place, Poller
+from headrace.stream.poller import Place, Poller, noted
 from headrace.stream.producers import REQUEST_SECONDS_MAX, Producers
 
 log = logging.getLogger("headrace.commit")
@@ -62,6 +62,7 @@ class Batch(NamedTuple):
     after: int | None
     next_offset: int
     epoch: int
+    note: str = ""  # goes with the offset
 
 
 class Committer:
@@ -112,6 +113,7 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._open = False  # a transaction was begun
         self._pending: dict[Place, int] = {}
+        self._notes: dict[Place, str] = {}
         self._bytes = 0  # produced since the last flush
         self._topics: set[str] = set()  # where to
         self._began = 0.0
@@ -161,6 +163,7 @@ class Committer:
                 if sent == len(outputs.values) + len(outputs.others):
                     failpoint.reached("after_produce")
                     self._pending[batch.place] = batch.next_offset
+                    self._notes[batch.place] = batch.note
                     self._bytes += outputs.size
                     self._poller.processed(batch.place, batch.next_offset)
                     return True
@@ -347,14 +350,14 @@ class Committer:
             except clients.FAILURES as error:
                 self._recover(clients.kafka_error(error))
                 return
-            flushed = self._pending
+            flushed, notes = self._pending, self._notes
             self._forget()
         # The outputs are safe, and there is no transaction that the next ones could get into: they may go on
         # while the offsets are on their way.
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._release)
         try:
-            self._commit_offsets(flushed)
+            self._commit_offsets(flushed, notes)
         except clients.FAILURES as error:
             self._recover_guarded(clients.kafka_error(error))
 
@@ -378,10 +381,12 @@ class Committer:
         producer = self._producers.current
         assert producer is not None
         if not self._open:
-            self._commit_offsets(self._pending)  # only offsets moved: markers of the input's own transactions
+            self._commit_offsets(
+                self._pending, self._notes
+            )  # only offsets moved: markers of the input's own transactions
             self._forget()
             return
-        offsets = [TopicPartition(*place, offset) for place, offset in self._pending.items()]
+        offsets = noted(self._pending, self._notes)
         sending = self._helper.submit(
             self._patiently,
             lambda seconds: producer.send_offsets_to_transaction(offsets, self._poller.group_metadata, seconds),
@@ -395,7 +400,7 @@ class Committer:
         failpoint.reached("before_commit")
         self._patiently(producer.commit_transaction)
         failpoint.reached("after_commit")
-        self._done(self._pending)
+        self._done(self._pending, self._notes)
         self._forget()
 
     def _hear(self, sending: "Future[None]") -> None:
@@ -451,19 +456,19 @@ class Committer:
         self._producers.raise_refused(self._topics)
         return True
 
-    def _commit_offsets(self, offsets: dict[Place, int]) -> None:
+    def _commit_offsets(self, offsets: dict[Place, int], notes: dict[Place, str]) -> None:
         failpoint.reached("before_commit")
-        self._poller.commit(offsets, self._producers.gives_up)
+        self._poller.commit(offsets, self._producers.gives_up, notes=notes)
         failpoint.reached("after_commit")
-        self._done(offsets)
+        self._done(offsets, notes)
 
-    def _done(self, offsets: dict[Place, int]) -> None:
-        self._poller.committed(offsets)
+    def _done(self, offsets: dict[Place, int], notes: dict[Place, str]) -> None:
+        self._poller.committed(offsets, notes)
         self._share = min(1.0, self._share * GROW)
         self.commits += 1
 
     def _forget(self) -> None:
-        self._pending = {}
+        self._pending, self._notes = {}, {}
         self._open = False
         self._bytes = 0
         self._topics = set()
@@ -556,7 +561,7 @@ class Committer:
             elif self._pending and not self._ended:
                 try:
                     if self._flush(patience=REQUEST_SECONDS_MAX):
-                        self._commit_offsets(self._pending)
+                        self._commit_offsets(self._pending, self._notes)
                 except (*clients.FAILURES, HeadraceError) as error:
                     log.warning("not committed before the partitions went: %s", error)
                 self._forget()

@@ -21,7 +21,7 @@ from headrace.schemas.span import seconds
 from headrace.stream import golden
 from headrace.stream.agents import Scorer
 from headrace.stream.commit import Output, Outputs
-from headrace.stream.state import Found, Memories, Memory
+from headrace.stream.state import Found, Memories, Memory, Where
 from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
 
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
@@ -365,7 +365,8 @@ class _Changelog(Memories):
         if self._none is not None:
             return self._none
         place = self._pipeline.wire.topic, number
-        return self._new_at(place, None) if committed is None else self._restored(place, committed)
+        where = None if committed is None else Where({place[0]: committed})
+        return self._new_at(place, None) if where is None else self._restored(place, where)
 
     def _load(self, place: tuple[str, int]) -> None:  # noqa: ARG002 - there is no file of any partition
         return None

@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -55,10 +55,18 @@ class Taken(NamedTuple):
     epoch: int
 
 
+class Committed(NamedTuple):
+    """Where a group is in a partition, and what it noted there."""
+
+    offset: int
+    note: str = ""
+
+
 class Partition:
     """What this worker knows of one partition that it has."""
 
     __slots__ = (
+        "at_end",
         "bytes",
         "chunks",
         "committed",
@@ -68,6 +76,7 @@ class Partition:
         "first",
         "moved_at",
         "next",
+        "note",
         "paused",
         "taken",
     )
@@ -75,11 +84,13 @@ class Partition:
     def __init__(self, now: float) -> None:
         self.first: int | None = None  # the first offset seen since it was assigned
         self.committed: int | None = None  # the offset last committed by us
+        self.note = ""  # what was noted with it
         self.chunks: deque[tuple[list[Message], int]] = deque()  # and how many bytes each is
         self.count = 0  # records in chunks
         self.bytes = 0
         self.next: int | None = None  # the offset after the last record fetched
         self.end: int | None = None  # the end of the log, when it was last reached
+        self.at_end = False  # nothing came since it was reached
         self.taken: int | None = None  # the offset after the last record taken
         self.done: int | None = None  # the offset after the last record dealt with
         self.moved_at = now
@@ -90,8 +101,14 @@ class Partition:
         """Where to fetch from when everything uncommitted is thrown away."""
         return self.first if self.committed is None else self.committed
 
+    @property
+    def drained(self) -> bool:
+        """Say whether everything that lies in it was dealt with."""
+        return self.at_end and not self.chunks and self.end is None and (self.next is None or self.next == self.done)
+
     def forget(self) -> None:
         """Throw away what was fetched."""
+        self.at_end = self.at_end and self.resume_at is None  # it is told again where it is fetched again
         self.chunks.clear()
         self.count = self.bytes = 0
         self.next = self.taken = self.end = None
@@ -221,29 +238,36 @@ class Poller(threading.Thread):
                 partition.done = next_offset
                 partition.moved_at = time.monotonic()
 
-    def committed(self, offsets: dict[Place, int]) -> None:
+    def committed(self, offsets: Mapping[Place, int], notes: Mapping[Place, str] | None = None) -> None:
         """Note what was committed; a rewind goes back to here."""
         with self.lock:
             for place, offset in offsets.items():
                 if partition := self.partitions.get(place):
                     partition.committed = offset
+                    partition.note = (notes or {}).get(place, "")
                     if self._rewind:
                         partition.done = offset  # the commit ended after the rewind was asked for, and moves its goal
 
-    def rewind(self, committed: dict[Place, int] | None = None) -> None:
+    def rewind(self, committed: Mapping[Place, int | Committed] | None = None) -> None:
         """Throw away all that is not committed and fetch it again.
 
         ``committed`` is what the broker says, where we could not know whether our last commit happened.
         """
         with self.lock:
-            for place, offset in (committed or {}).items():
+            for place, one in (committed or {}).items():
                 if partition := self.partitions.get(place):
-                    partition.committed = offset
+                    partition.committed, partition.note = one if isinstance(one, Committed) else (one, "")
             self._throw_away()
 
-    def commit(self, offsets: dict[Place, int], given_up: Callable[[], bool] = lambda: False) -> None:
+    def commit(
+        self,
+        offsets: Mapping[Place, int],
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        notes: Mapping[Place, str] | None = None,
+    ) -> None:
         """Commit offsets that no transaction carries; raises what the broker says, or that nobody waits any more."""
-        wanted = [TopicPartition(*place, offset) for place, offset in offsets.items()]
+        wanted = noted(offsets, notes or {})
         if threading.current_thread() is self:
             done = self._consumer.commit(offsets=wanted, asynchronous=False)
             _raise_first(None, done)
@@ -278,7 +302,7 @@ class Poller(threading.Thread):
         else:
             answer.set_result(None)
 
-    def committed_at_broker(self, timeout: float, given_up: Callable[[], bool]) -> dict[Place, int] | None:
+    def committed_at_broker(self, timeout: float, given_up: Callable[[], bool]) -> dict[Place, Committed] | None:
         """Ask the broker where the group is, in the partitions that this worker has; None if that was given up.
 
         The poll thread asks: like a commit, the question never returns on another thread while this one polls.
@@ -292,13 +316,15 @@ class Poller(threading.Thread):
         answer.cancel()
         return None
 
-    def _ask_committed(self, timeout: float) -> dict[Place, int]:
+    def _ask_committed(self, timeout: float) -> dict[Place, Committed]:
         asked = [TopicPartition(*place) for place in self.partitions]
         if not asked:
             return {}
         answers = self._consumer.committed(asked, timeout=timeout)
         _raise_first(None, answers)
-        return {(one.topic, one.partition): one.offset for one in answers if one.offset >= 0}
+        return {
+            (one.topic, one.partition): Committed(one.offset, one.metadata or "") for one in answers if one.offset >= 0
+        }
 
     def watermarks(self, place: Place) -> tuple[int, int] | None:
         """Return the first and the next offset of the log as the last fetch saw them; asks nobody."""
@@ -396,6 +422,7 @@ class Poller(threading.Thread):
                 partition.bytes += size
                 partition.next = _offset(run[-1]) + 1
                 partition.end = None
+                partition.at_end = False
 
     def _note(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
@@ -406,6 +433,7 @@ class Poller(threading.Thread):
                 if (partition := self.partitions.get((topic, number))) and not self._rewind:
                     # After records it says nothing new, unless the markers of transactions lie in between.
                     partition.end = offset if offset != partition.next else None
+                    partition.at_end = True
         elif error.fatal() or error.code() in clients.FATAL_IN_READING:
             raise clients.named(error, "reading")
         else:
@@ -568,6 +596,11 @@ class Poller(threading.Thread):
         while self._requests:
             _, future = self._requests.popleft()
             future.set_exception(RuntimeError("the poll thread has ended"))
+
+
+def noted(offsets: Mapping[Place, int], notes: Mapping[Place, str]) -> list[TopicPartition]:
+    """Return offsets as the client takes them, each with what is noted beside it."""
+    return [TopicPartition(*place, offset, notes.get(place, "")) for place, offset in offsets.items()]
 
 
 def _offset(message: Message) -> int:

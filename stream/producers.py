@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from headrace.schemas.config import Config
 from headrace.schemas.errors import Fenced, NotDelivered, TopicMissing
 from headrace.stream import clients
-from headrace.stream.poller import Place, Poller
+from headrace.stream.poller import Committed, Place, Poller
 
 log = logging.getLogger("headrace.producers")
 
@@ -126,7 +126,7 @@ class Producers:
         # Partitions went while the broker gave no answer, and the poll thread waits for the lock.
         self._on_given_up()
 
-    def _ask_committed(self) -> dict[Place, int] | None:
+    def _ask_committed(self) -> dict[Place, Committed] | None:
         while not self.gives_up():
             try:
                 return self._poller.committed_at_broker(REQUEST_SECONDS_MAX, self.gives_up)

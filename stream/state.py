@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.models import snapshot
-from headrace.models.features import Columns
+from headrace.models.memory import NEVER
 from headrace.models.pipeline import Pipeline
 from headrace.models.state import State
 from headrace.schemas.config import Config
@@ -34,6 +34,7 @@ PATIENCE_SECONDS = 5.0  # beyond the longest transaction, for what was committed
 TELL_SECONDS = 2.0
 
 _DELTA, _PIECE, _HEAD = b"d", b"s", b"h"
+TICKS = "ticks="  # in the note beside an offset
 _FRAME = struct.Struct("<qH")  # where the next change begins, and how many pieces this one has
 
 
@@ -43,6 +44,25 @@ def _delta_key(offset: int, piece: int = 0) -> bytes:
 
 def _piece_key(generation: int, piece: int) -> bytes:
     return _PIECE + struct.pack(">BI", generation, piece)
+
+
+class Where(NamedTuple):
+    """How far a partition has come: the next offset of each topic, and how often it was only told what time it is.
+
+    The sum of these grows with every step, so it is a name for each moment in the life of a state; where there
+    is one topic it is that topic's offset.
+
+    >>> Where({"events": 100, "labels": 40}, ticks=2).offset
+    142
+    """
+
+    offsets: dict[str, int]
+    ticks: int = 0
+
+    @property
+    def offset(self) -> int:
+        """The name of this moment."""
+        return sum(self.offsets.values()) + self.ticks
 
 
 class Memory:
@@ -59,8 +79,12 @@ class Memory:
         self.place = place
         self.state = state
         self.offset = offset  # where the next change begins; None before the first record
-        self.position: int | None = None  # what the next batch follows
-        self.partition: Partition | None = None  # by which it is known that it did not leave and come back
+        self.offsets: dict[str, int] = {} if offset is None else {place[0]: offset}  # that are next, by topic
+        self.ticks = 0
+        self.follows: dict[str, int] = {}  # what the next batch of a topic follows, once there was one
+        self.partitions: dict[str, Partition] = {}  # by which it is known that they did not leave and come back
+        self.epoch = -1
+        self.label_at = self.label_wrote = NEVER  # of the newest label
         self.whole = True  # the state is as of the offset; not so while a step is under way, or after one that raised
         self.fresh = False  # nothing is remembered, and the changelog has yet to be told from where on
         self.generation = 1  # of the head that counts
@@ -68,21 +92,34 @@ class Memory:
         self.change_bytes = 0
         self.snapshot_bytes = 0
         self.saved: tuple[int, bytes, dict[str, Any]] | None = None  # a snapshot that is not on disk yet, and its notes
+        self.begin: Where | None = None  # where it was made again
         self._topic = topic
         self._piece_bytes = max(1, min(PIECE_BYTES_MAX, bytes_max))
         self._sending: deque[Output] = deque()
         self._head_offset = 0  # of the head that is being sent
         self._covered: deque[tuple[int, int]] = deque()
 
-    def keep(self, remembered: Columns | None, next_offset: int, first_offset: int) -> list[Output]:
-        """Return what is to be published so that this step is not forgotten."""
-        outputs = []
+    def keep(self, change: Any, next_offset: int, first_offset: int, topic: str = "") -> list[Output]:
+        """Return what is to be published so that this step is not forgotten: plain data, None where it is nothing."""
         if self.offset is None:
             self.offset = first_offset
+        topic = topic or self.place[0]
+        self.offsets[topic] = self.follows[topic] = next_offset
+        return self._kept(change)
+
+    def keep_tick(self, change: Any) -> list[Output]:
+        """Return what is to be published so that it is not forgotten what was done when time had passed."""
+        self.ticks += 1
+        return self._kept(change)
+
+    def _kept(self, change: Any) -> list[Output]:
+        outputs = []
+        next_offset = self.where.offset
+        assert self.offset is not None
         if self.fresh:
             self.fresh = False
             outputs.append(self._head(self.generation, 0, 0))
-        blob = snapshot.encode_delta(self.state.fields, remembered) if remembered is not None else b""
+        blob = snapshot.encode(change) if change is not None else b""
         pieces = _cut(blob, self._piece_bytes)
         frame = _FRAME.pack(next_offset, len(pieces))
         outputs += [
@@ -91,7 +128,7 @@ class Memory:
         ]
         self.changes.append((self.offset, len(pieces)))
         self.change_bytes += len(blob)
-        self.offset = self.position = next_offset
+        self.offset = next_offset
         self.whole = True
         outputs += self._maintain()
         return outputs
@@ -118,7 +155,27 @@ class Memory:
 
         Where no transaction holds them together, a head that is out counts although its offset was not committed.
         """
-        return self.partition is None or (self.partition.committed or 0) >= offset
+        return not self.partitions or self.committed.offset >= offset
+
+    @property
+    def where(self) -> Where:
+        """How far it has come."""
+        return Where(self.offsets, self.ticks)
+
+    @property
+    def committed(self) -> Where:
+        """How far it has come in what was committed; before the first commit of ours, from where it began."""
+        offsets = {}
+        for topic, partition in self.partitions.items():
+            begin = 0 if self.begin is None else self.begin.offsets.get(topic, 0)
+            offsets[topic] = begin if partition.committed is None else partition.committed
+        ticks = [_ticks(one.note) for one in self.partitions.values()]
+        return Where(offsets, max([0 if self.begin is None else self.begin.ticks, *ticks]))
+
+    @property
+    def note(self) -> str:
+        """What has to be known beside the offsets, to find this moment again."""
+        return f"{TICKS}{self.ticks}" if self.ticks else ""
 
     def _begin_snapshot(self) -> None:
         """Take a picture of the state as it is now; it is sent with the steps that follow."""
@@ -160,6 +217,16 @@ class Memory:
         }
 
 
+def _ticks(note: str) -> int:
+    """Return how often the time was told, as a note beside an offset says; notes of others say nothing.
+
+    >>> _ticks("ticks=12"), _ticks(""), _ticks("ticks=many")
+    (12, 0, 0)
+    """
+    text = note.removeprefix(TICKS)
+    return int(text) if note.startswith(TICKS) and text.isdecimal() else 0
+
+
 def _cut(blob: bytes, size: int) -> list[bytes]:
     return [blob[at : at + size] for at in range(0, len(blob), size)] or [b""]
 
@@ -186,40 +253,75 @@ class Memories:
         self._folder = folder
         self._lineage = lineage
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-state")
-        self._held: dict[Place, Memory] = {}
+        self._held: dict[int, Memory] = {}  # by the number of the partition
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
+        self._topics = pipeline.topics
         self._closing = False
 
-    def ready(self, place: Place, after: int | None) -> Memory | None:
+    def ready(self, place: Place, after: int | None, epoch: int) -> Memory | None:
         """Return the partition's memory if it is right for a batch that follows ``after``."""
         if self._none is not None:
             return self._none
-        memory = self._held.get(place)
-        partition = self._poller.partitions.get(place)
-        if memory is None or memory.partition is not partition or memory.position != after:
+        topic, number = place
+        memory = self._held.get(number)
+        if memory is None or not self._stayed(memory, epoch):
             return None
-        if memory.saved is not None and partition is not None and (partition.committed or -1) >= memory.saved[0]:
+        follows = memory.follows.get(topic)
+        if follows is None:  # the first of this topic since the memory was made again
+            begin = memory.offsets.get(topic)
+            if after is not None and begin is not None and after < begin:
+                return None
+        elif follows != after:
+            return None
+        if memory.saved is not None and memory.committed.offset >= memory.saved[0]:
             (offset, blob, notes), memory.saved = memory.saved, None
             self._thread.submit(self._save, memory.place, offset, blob, notes)
         return memory
 
-    async def restore(self, place: Place, after: int | None) -> Memory | None:
+    def _stayed(self, memory: Memory, epoch: int) -> bool:
+        """Say whether nothing of what it took in has to come again."""
+        number = memory.place[1]
+        for topic, partition in memory.partitions.items():
+            if self._poller.partitions.get((topic, number)) is not partition:
+                return False
+            goes_on_at, follows = partition.resume_at, memory.follows.get(topic)
+            # Of a topic of which nothing is open, something may be: the other one's labels were learned from.
+            if memory.epoch != epoch and None not in (goes_on_at, follows) and goes_on_at != follows:
+                return False
+        if memory.epoch != epoch and memory.ticks != memory.committed.ticks:
+            return False
+        memory.epoch = epoch
+        return True
+
+    async def restore(self, place: Place, after: int | None, epoch: int) -> Memory | None:
         """Make the partition's memory as it was when its offset was committed; None if nobody needs it any more."""
-        self._held = {here: one for here, one in self._held.items() if here in self._poller.partitions}
-        self._held.pop(place, None)
-        partition = self._poller.partitions.get(place)
+        topic, number = place
+        self._held = {one: memory for one, memory in self._held.items() if self._has(one) and one != number}
+        partitions = {name: self._poller.partitions.get((name, number)) for name in self._topics}
         loop = asyncio.get_running_loop()
         try:
-            memory = await loop.run_in_executor(self._thread, self._restore, place)
+            memory = await loop.run_in_executor(self._thread, self._restore, number)
         except _GivenUp:
             return None
-        memory.position, memory.partition = after, partition
-        if after is not None and memory.offset is not None and memory.offset > after and partition is not None:
-            # A commit of which nothing was heard did happen.
-            self._poller.committed({place: memory.offset})
-            memory.position = memory.offset
-        self._held[place] = memory
+        memory.partitions = {name: one for name, one in partitions.items() if one is not None}
+        memory.epoch = epoch
+        committed = memory.offsets.get(topic)
+        if after is not None:
+            memory.follows[topic] = after
+            if committed is not None and committed > after and partitions[topic] is not None:
+                # A commit of which nothing was heard did happen.
+                self._poller.committed({place: committed}, {place: memory.note})
+                memory.follows[topic] = committed
+        self._held[number] = memory
         return memory
+
+    def _has(self, number: int) -> bool:
+        return any((topic, number) in self._poller.partitions for topic in self._topics)
+
+    @property
+    def held(self) -> list[Memory]:
+        """The memories that are there."""
+        return list(self._held.values())
 
     def give_up(self) -> None:
         """Wait for nothing any more: the worker is to end."""
@@ -228,36 +330,40 @@ class Memories:
     async def close(self) -> None:
         """Put on disk what is committed, so that the next start is quick."""
         self._closing = True
-        for place, memory in self._held.items():
+        for memory in self._held.values():
             # The partitions were given back by now; what was committed of them is still known.
-            committed = memory.partition.committed if memory.partition is not None else None
-            if memory.whole and memory.offset is not None and committed == memory.offset and memory.changes:
+            is_committed = bool(memory.partitions) and memory.committed.offset == memory.offset
+            if memory.whole and memory.offset is not None and is_committed and memory.changes:
                 blob = snapshot.encode(memory.state.dump())
-                self._thread.submit(self._save, place, memory.offset, blob, memory.notes)
+                self._thread.submit(self._save, memory.place, memory.offset, blob, memory.notes)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     # On the state thread.
 
-    def _restore(self, place: Place) -> Memory:
+    def _restore(self, number: int) -> Memory:
         began = time.monotonic()
-        topic, number = place
-        memory = self._restored(place, self._committed(place))
+        place = self._topics[0], number
+        memory = self._restored(place, self._committed(number))
         if memory.offset is not None:
             keys, took = memory.state.key_count, time.monotonic() - began
-            log.info("%s[%d]: %d keys as of offset %s, in %.1f s", topic, number, keys, memory.offset, took)
+            log.info("%s[%d]: %d keys as of offset %s, in %.1f s", *place, keys, memory.offset, took)
         return memory
 
-    def _committed(self, place: Place) -> int | None:
-        """Return the group's offset; None where it has none."""
+    def _committed(self, number: int) -> Where | None:
+        """Return where the group is; None where it has no offset."""
         told = time.monotonic()
-        partition = self._poller.partitions.get(place)
+        places = [(topic, number) for topic in self._topics]
+        partitions = {place: self._poller.partitions.get(place) for place in places}
         while not self._closing:
             try:
                 answer = self._poller.committed_at_broker(PATIENCE_SECONDS, lambda: self._closing)
                 # Of a partition that went meanwhile nothing is said, which must not be taken for having no offset.
-                if answer is None or partition is None or self._poller.partitions.get(place) is not partition:
+                moved = any(one is None or self._poller.partitions.get(at) is not one for at, one in partitions.items())
+                if answer is None or moved:
                     raise _GivenUp
-                return answer.get(place)
+                found = {place: answer[place] for place in places if place in answer}
+                ticks = max((_ticks(one.note) for one in found.values()), default=0)
+                return Where({topic: one.offset for (topic, _), one in found.items()}, ticks) if found else None
             except KafkaException as error:
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()
@@ -266,32 +372,33 @@ class Memories:
                 time.sleep(0.1)
         raise _GivenUp
 
-    def _restored(self, place: Place, committed: int | None) -> Memory:
+    def _restored(self, place: Place, where: Where | None) -> Memory:
         local = self._load(place)
-        if committed is None:
+        if where is None:
             if self._config.exactly_once and not self._config.accept_state_loss:
                 self._refuse_orphan(place)
             self._path(place).unlink(missing_ok=True)
             return self._new_at(place, None)
+        committed = where.offset
         if local is not None and local["offset"] <= committed:
-            memory = self._new(place, None)
+            memory = self._new(place, where)
             found = self._read(place, local["offset"], committed, since=local["saved_at"])
             if found is not None and self._goes_to(memory, local, found, committed):
                 return memory
-        memory = self._new(place, None)
+        memory = self._new(place, where)
         found = self._read(place, None, committed)
         assert found is not None
         begin = found.head
         if begin is None or self._chain(found.changes, begin["offset"], committed) is None:
-            return self._lost(place, committed, found)
+            return self._lost(place, where, found)
         if begin["fingerprint"] != memory.state.fingerprint:
-            return self._mismatch(place, committed)
+            return self._mismatch(place, where)
         data = found.snapshot()
         if data is None:
-            return self._lost(place, committed, found)
+            return self._lost(place, where, found)
         start = {"offset": begin["offset"], "state": data, "notes": {"generation": begin["generation"]}}
         if not self._goes_to(memory, start, found, committed):
-            return self._lost(place, committed, found)
+            return self._lost(place, where, found)
         memory.snapshot_bytes = begin["bytes"]
         memory.delete(found.changes, before=begin["offset"])
         return memory
@@ -314,12 +421,10 @@ class Memories:
             blob, pieces = found.changes[offset].blob, len(found.changes[offset].pieces)
             if blob:
                 try:
-                    delta = snapshot.Delta(blob)
-                except snapshot.Unreadable as error:
+                    done += memory.state.take(snapshot.decode(blob))
+                except (snapshot.Unreadable, KeyError, TypeError, ValueError, IndexError) as error:
                     log.warning("%s[%d]: the change at offset %d cannot be read: %s", *memory.place, offset, error)
                     return False
-                memory.state.step(delta)
-                done += delta.count
             memory.changes.append((offset, pieces))
             memory.change_bytes += len(blob)
             if time.monotonic() - told > TELL_SECONDS:
@@ -381,16 +486,17 @@ class Memories:
         if partition := self._poller.partitions.get(place):
             partition.moved_at = time.monotonic()
 
-    def _lost(self, place: Place, committed: int, found: "Found") -> Memory:
-        told = self._told(place, committed, found)
+    def _lost(self, place: Place, where: Where, found: "Found") -> Memory:
+        told = self._told(place, where, found)
         if not self._config.accept_state_loss:
             raise StateLost(told)
         log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
-        return self._new_at(place, committed)
+        return self._new_at(place, where)
 
-    def _told(self, place: Place, committed: int | None, found: "Found") -> str:
+    def _told(self, place: Place, where: Where | None, found: "Found") -> str:
         topic, number = place
-        where = "has no offset" if committed is None else f"is at offset {committed}"
+        committed = None if where is None else where.offset
+        at = "has no offset" if committed is None else f"is at offset {committed}"
         if found.head is None:
             there = "holds no state" if not found.changes else f"holds {len(found.changes)} changes and no snapshot"
         else:
@@ -399,13 +505,13 @@ class Memories:
                 reached = change.next_offset
             there = f"leads to offset {reached}" + (", but cannot be read" if reached == committed else "")
         return (
-            f"group {self._config.group} {where} of {topic}[{number}], and {self._config.state_topic}[{number}] "
+            f"group {self._config.group} {at} of {topic}[{number}], and {self._config.state_topic}[{number}] "
             f"{there}: what the features remember cannot be made again. Was the changelog deleted or cut, or were the "
             "group's offsets reset? Bring back what was there, take a new group, or begin with an empty memory by "
             "accept_state_loss=true"
         )
 
-    def _mismatch(self, place: Place, committed: int) -> Memory:
+    def _mismatch(self, place: Place, where: Where) -> Memory:
         told = (
             f"the state of {place[0]}[{place[1]}] in {self._config.state_topic} was kept by other features than this "
             f"pipeline's: it cannot be carried over. Take a new group (it reads the topic anew), or begin with an "
@@ -414,13 +520,17 @@ class Memories:
         if not self._config.accept_state_loss:
             raise StateMismatch(told)
         log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
-        return self._new_at(place, committed)
+        return self._new_at(place, where)
 
-    def _new(self, place: Place, offset: int | None) -> Memory:
-        return Memory(place, self._config.state_topic, self._pipeline.fresh(), offset, bytes_max=self._bytes_max)
+    def _new(self, place: Place, where: Where | None) -> Memory:
+        memory = Memory(place, self._config.state_topic, self._pipeline.fresh(), None, bytes_max=self._bytes_max)
+        if where is not None:
+            memory.begin = where
+            memory.offset, memory.offsets, memory.ticks = where.offset, dict(where.offsets), where.ticks
+        return memory
 
-    def _new_at(self, place: Place, committed: int | None) -> Memory:
-        memory = self._new(place, committed)
+    def _new_at(self, place: Place, where: Where | None) -> Memory:
+        memory = self._new(place, where)
         memory.fresh = True
         return memory
 

@@ -390,9 +390,9 @@ def _carried(events: list[Odd], after: list[Odd], **features: KeyedFeature) -> t
     static = Linear(dict.fromkeys(features, 1.0), logistic=False)
     pipeline = Pipeline(name="p", events=Odd, features=features, static=static)
     lived, again = pipeline.fresh(), pipeline.fresh()
-    remembered = pipeline.step(events, lived).remembered
-    assert remembered is not None
-    again.step(snapshot.Delta(snapshot.encode_delta(again.fields, remembered)))
+    change = pipeline.step(events, lived).change
+    assert change is not None
+    again.take(snapshot.decode(snapshot.encode(change)))
     moved = pipeline.fresh()
     moved.load(snapshot.decode(snapshot.encode(again.dump())))
     return _scores(pipeline, after, lived), _scores(pipeline, after, moved)
@@ -429,8 +429,8 @@ def test_a_whole_number_that_is_too_large_is_a_dead_letter_and_not_the_end(size:
         rejected = {one.at for one in effects.rejections}
         assert 0 not in rejected, name
         assert 1 in rejected, name
-        assert effects.remembered is not None
-        snapshot.Delta(snapshot.encode_delta(state.fields, effects.remembered))
+        assert effects.change is not None
+        snapshot.decode(snapshot.encode(effects.change))
         snapshot.encode(state.dump())
 
 

@@ -17,6 +17,7 @@ from headrace.schemas.errors import StateLost, StateMismatch
 from headrace.stream import state as module
 from headrace.stream.agents import Scorer, _score
 from headrace.stream.commit import Output
+from headrace.stream.poller import Committed
 from headrace.stream.slice import Asking
 from headrace.stream.state import Found, Memories, Memory
 
@@ -59,7 +60,7 @@ class Worker:
         events = [Payment(str(at), 1.7e9 + at, f"c{at % 17}", at % 5) for at in range(self.next, self.next + count)]
         effects = PIPELINE.step(events, self.memory.state)
         first, self.next = self.next, self.next + count
-        self.log += self.memory.keep(effects.remembered, self.next, first)
+        self.log += self.memory.keep(effects.change, self.next, first)
 
     @property
     def compacted(self) -> list[Output]:
@@ -100,12 +101,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SNAPSHOT_BYTES_MIN", 1_000)
 
 
+def _partition(committed: int | None) -> Any:
+    return SimpleNamespace(committed=committed, note="", moved_at=0.0, resume_at=committed)
+
+
 def _memories(
     records: list[Output], committed: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> Memories:
     monkeypatch.setattr(module, "Tail", Changelog(records).tail)
-    partition = SimpleNamespace(committed=committed, moved_at=0.0)
-    answer = {} if committed is None else {PLACE: committed}
+    partition = _partition(committed)
+    answer = {} if committed is None else {PLACE: Committed(committed)}
     poller: Any = SimpleNamespace(partitions={PLACE: partition}, committed_at_broker=lambda *_: answer)
     config = config_of(group="g", topic_state="state", transaction_timeout_ms=1_000, commit_interval_ms=10, **options)
     pipeline = options.get("pipeline", PIPELINE)
@@ -125,7 +130,7 @@ def test_the_changelog_makes_the_state_again(
     for _ in range(steps):
         lived.step(7)
     records = lived.compacted if compacted else list(lived.log)
-    memory = _memories(records, 7 * steps, tmp_path, monkeypatch)._restore(PLACE)
+    memory = _memories(records, 7 * steps, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(memory, lived.memory)
     assert memory.offset == 7 * steps
     heads = sum(one.key == b"h" for one in lived.log)
@@ -134,7 +139,7 @@ def test_the_changelog_makes_the_state_again(
     for _ in range(40):
         again.step(7)
         lived.step(7)
-    third = _memories([*records, *again.log], 7 * (steps + 40), tmp_path, monkeypatch)._restore(PLACE)
+    third = _memories([*records, *again.log], 7 * (steps + 40), tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(third, lived.memory), "one worker after the other, and one that stayed"
 
 
@@ -144,10 +149,10 @@ def test_what_was_not_committed_is_not_remembered(small: None, tmp_path: Path, m
     first = Worker()
     for count in (5, 5, 5):
         first.step(count)
-    second = Worker(_memories(first.log, 5, tmp_path, monkeypatch)._restore(PLACE))
+    second = Worker(_memories(first.log, 5, tmp_path, monkeypatch)._restore(PLACE[1]))
     for count in (4, 4, 9):
         second.step(count)
-    third = _memories([*first.log, *second.log], 22, tmp_path, monkeypatch)._restore(PLACE)
+    third = _memories([*first.log, *second.log], 22, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(third, second.memory)
 
 
@@ -162,7 +167,7 @@ def test_the_changelog_stays_near_the_size_of_the_state(small: None) -> None:
 
 def _told(memories: Memories, error: type[Exception] = StateLost) -> str:
     with pytest.raises(error) as told:
-        memories._restore(PLACE)
+        memories._restore(PLACE[1])
     return str(told.value)
 
 
@@ -188,12 +193,12 @@ def test_a_changelog_with_a_hole_is_refused_by_name(
     told = _told(_memories(kept, 420, tmp_path, monkeypatch))
     assert told.startswith("group g is at offset 420 of payments[3], and state[3] ")
     assert "accept_state_loss=true" in told
-    memory = _memories(kept, 420, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
+    memory = _memories(kept, 420, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE[1])
     assert (memory.offset, memory.state.key_count) == (420, 0)
     anew = Worker(memory)
     for _ in range(20):
         anew.step(7)
-    again = _memories([*kept, *anew.log], 560, tmp_path, monkeypatch)._restore(PLACE)
+    again = _memories([*kept, *anew.log], 560, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(again, anew.memory), "what begins with an empty memory goes on from there"
 
 
@@ -211,7 +216,7 @@ def test_a_group_whose_offsets_were_reset_is_refused(
 def test_a_group_that_has_read_nothing_begins_with_an_empty_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = _memories([], None, tmp_path, monkeypatch)._restore(PLACE)
+    memory = _memories([], None, tmp_path, monkeypatch)._restore(PLACE[1])
     assert (memory.offset, memory.state.key_count) == (None, 0)
 
 
@@ -227,7 +232,7 @@ def test_a_worker_that_is_to_end_does_not_wait_for_a_memory(tmp_path: Path, monk
     monkeypatch.setattr(module, "Tail", Endless([]).tail)
 
     async def stop_while_it_reads() -> Memory | None:
-        restoring = asyncio.ensure_future(memories.restore(PLACE, 7))
+        restoring = asyncio.ensure_future(memories.restore(PLACE, 7, 0))
         await asyncio.to_thread(reading.wait, 30)
         memories.give_up()
         return await asyncio.wait_for(restoring, 30)
@@ -241,7 +246,7 @@ def test_features_may_change_their_order_and_their_names(tmp_path: Path, monkeyp
     memories = _memories(worker.log, 50, tmp_path, monkeypatch)
     features = {"sum": card.sum("amount", "1d", exact=True), "count": card.count("1h")}
     memories._pipeline = other = _pipeline(**features)
-    memory = memories._restore(PLACE)
+    memory = memories._restore(PLACE[1])
     event = Payment("p", 1.7e9 + 50, "c1", 2.0)
     want = PIPELINE.transform([event], worker.memory.state)
     got = other.transform([event], memory.state)
@@ -261,7 +266,7 @@ def test_a_partition_that_goes_while_it_is_made_again_is_not_taken_for_one_witho
         return {}
 
     poller.committed_at_broker = asked
-    assert asyncio.run(memories.restore(PLACE, 7)) is None
+    assert asyncio.run(memories.restore(PLACE, 7, 0)) is None
 
 
 def test_the_state_of_other_features_is_refused_by_name(
@@ -287,12 +292,12 @@ def _saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Worker, Pat
 def test_a_file_on_disk_spares_the_changelog(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, path = _saved(tmp_path, monkeypatch)
     assert path.stat().st_mode & 0o777 == 0o600
-    memory = _memories([], 63, tmp_path, monkeypatch)._restore(PLACE)  # no record is there to be read
+    memory = _memories([], 63, tmp_path, monkeypatch)._restore(PLACE[1])  # no record is there to be read
     assert _same(memory, worker.memory)
     assert memory.notes == worker.memory.notes
     before = len(worker.log)
     worker.step(7)
-    memory = _memories(worker.log[before:], 70, tmp_path, monkeypatch)._restore(PLACE)
+    memory = _memories(worker.log[before:], 70, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(memory, worker.memory), "the file, and the change since"
 
 
@@ -325,7 +330,7 @@ def test_a_file_that_cannot_be_used_costs_time_and_nothing_else(
         worker = Worker()
         for _ in range(9):
             worker.step(7)
-    memory = memories._restore(PLACE)
+    memory = memories._restore(PLACE[1])
     assert _same(memory, worker.memory)
     assert memory.offset == committed
     quarantined = damage in ("cut", "flipped", "empty", "a folder")
@@ -354,20 +359,20 @@ def test_the_snapshot_that_counts_is_not_written_over_by_a_worker_that_began_fro
         first.step(7)
     before = first.memory.generation
     memories = _memories([], first.next, tmp_path, monkeypatch)
-    first.memory.partition = SimpleNamespace(committed=first.next)  # type: ignore[assignment]
-    memories._held[PLACE] = first.memory
-    memories._poller.partitions[PLACE] = first.memory.partition  # type: ignore[index]
-    assert memories.ready(PLACE, first.next) is first.memory
+    first.memory.partitions = {PLACE[0]: _partition(first.next)}
+    memories._held[PLACE[1]] = first.memory
+    memories._poller.partitions[PLACE] = first.memory.partitions[PLACE[0]]
+    assert memories.ready(PLACE, first.next, 0) is first.memory
     memories._thread.shutdown()
     while first.memory.generation == before:
         first.step(7)
     # It is killed, goes on from its file, and is killed again while it sends the next snapshot.
-    second = Worker(_memories(first.log, first.next, tmp_path, monkeypatch)._restore(PLACE))
+    second = Worker(_memories(first.log, first.next, tmp_path, monkeypatch)._restore(PLACE[1]))
     assert second.memory.generation == first.memory.generation
     while not _pieces(second, 0) and not _pieces(second, 1):
         second.step(7)
     (tmp_path / "payments-3.state").unlink()
-    third = _memories([*first.log, *second.log], second.next, tmp_path, monkeypatch)._restore(PLACE)
+    third = _memories([*first.log, *second.log], second.next, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(third, second.memory)
 
 
@@ -376,15 +381,15 @@ def test_at_least_once_a_worker_killed_before_it_committed_what_a_snapshot_cover
 ) -> None:
     # Outputs are out as soon as they are sent, and their offsets are committed later.
     worker = Worker()
-    worker.memory.partition = SimpleNamespace(committed=7)  # type: ignore[assignment]
+    worker.memory.partitions = {PLACE[0]: _partition(7)}
     worker.step(7)
     kept = snapshot.encode(worker.memory.state.dump())
     for _ in range(60):
         worker.step(7)
     assert _pieces(worker, 0)
-    memory = _memories(worker.compacted, 7, tmp_path, monkeypatch, guarantee="at-least-once")._restore(PLACE)
+    memory = _memories(worker.compacted, 7, tmp_path, monkeypatch, guarantee="at-least-once")._restore(PLACE[1])
     assert snapshot.encode(memory.state.dump()) == kept
-    worker.memory.partition.committed = worker.next  # type: ignore[union-attr]
+    worker.memory.partitions[PLACE[0]].committed = worker.next
     worker.step(7)
     assert worker.log[-1].key == b"h"
 
@@ -399,7 +404,7 @@ def test_what_a_snapshot_covers_is_deleted_by_the_next_worker_where_the_last_one
         module._delta_key(offset) for offset, _ in worker.memory.changes
     }
     assert len(covered) > 5
-    again = Worker(_memories(worker.compacted, worker.next, tmp_path, monkeypatch)._restore(PLACE))
+    again = Worker(_memories(worker.compacted, worker.next, tmp_path, monkeypatch)._restore(PLACE[1]))
     for _ in range(10):
         again.step(1)
     assert covered <= {one.key for one in again.log if one.value is None}
@@ -420,7 +425,7 @@ def test_a_record_that_cannot_be_read_is_told_as_lost_state_and_may_be_accepted(
     )
     told = _told(_memories(worker.log, 35, tmp_path, monkeypatch))
     assert told.startswith("group g is at offset 35 of payments[3], and state[3] ")
-    memory = _memories(worker.log, 35, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE)
+    memory = _memories(worker.log, 35, tmp_path, monkeypatch, accept_state_loss=True)._restore(PLACE[1])
     assert (memory.offset, memory.state.key_count) == (35, 0)
 
 
@@ -432,13 +437,13 @@ def test_at_least_once_what_was_committed_without_an_answer_is_not_remembered_tw
     worker.step(7)
     memories = _memories(worker.log, 7, tmp_path, monkeypatch, guarantee="at-least-once")
     told: list[Any] = []
-    memories._poller.committed = told.append  # type: ignore[method-assign]
+    memories._poller.committed = lambda offsets, _notes: told.append(offsets)  # type: ignore[method-assign, assignment]
     committer: Any = SimpleNamespace(start_over=lambda: told.append("start over"))
-    batch: Any = SimpleNamespace(place=PLACE, after=0, messages=["the first of them"])
+    batch: Any = SimpleNamespace(place=PLACE, after=0, epoch=0, messages=["the first of them"])
     assert asyncio.run(_score(batch, SimpleNamespace(), committer, memories, slow=False)) is False  # type: ignore[arg-type]
     assert told == [{PLACE: 7}, "start over"]
-    memory = memories._held[PLACE]
-    assert memory.position == memory.offset == 7
+    memory = memories._held[PLACE[1]]
+    assert memory.follows[PLACE[0]] == memory.offset == 7
     assert _same(memory, worker.memory)
 
 
@@ -511,7 +516,7 @@ def test_a_state_that_a_step_has_changed_halfway_is_not_put_on_disk(
     worker = Worker()
     worker.step(7)
     memories = _memories(worker.log, 7, tmp_path, monkeypatch)
-    memory = asyncio.run(memories.restore(PLACE, 7))
+    memory = asyncio.run(memories.restore(PLACE, 7, 0))
     assert memory is not None
 
     class Raises(Scorer):
@@ -523,5 +528,5 @@ def test_a_state_that_a_step_has_changed_halfway_is_not_put_on_disk(
     with pytest.raises(MemoryError):
         scorer.step([record], memory, 8)
     asyncio.run(memories.close())
-    again = _memories(worker.log, 7, tmp_path, monkeypatch)._restore(PLACE)
+    again = _memories(worker.log, 7, tmp_path, monkeypatch)._restore(PLACE[1])
     assert _same(again, worker.memory)
