@@ -663,7 +663,9 @@ class Tail:
     """Reads one partition of a topic to its end, and on."""
 
     def __init__(self, config: Config, place: TopicPartition) -> None:
-        self._consumer = Consumer(clients.reader_settings(config, "state"), logger=clients.log)
+        # An end behind a marker of a transaction is heard of only when a fetch found nothing.
+        ours = {"fetch.wait.max.ms": 20}
+        self._consumer = Consumer({**clients.reader_settings(config, "state"), **ours}, logger=clients.log)
         self._config = config
         self._place = place
         self._at_end = False
@@ -678,6 +680,11 @@ class Tail:
     def begin(self, since: float) -> None:
         """Begin with what was written at this time, or with all that there is."""
         begin = TopicPartition(self._place.topic, self._place.partition, -2)  # the beginning
+        try:
+            # A client that is assigned a topic of which it knows nothing looks for its leader half a second later.
+            self._consumer.list_topics(self._place.topic, timeout=2.0)
+        except KafkaException as error:
+            log.debug("where the changelog is, the broker does not say: %s", clients.kafka_error(error).str())
         if since:
             asked = TopicPartition(self._place.topic, self._place.partition, int((since - 60.0) * 1_000))
             try:
@@ -704,7 +711,9 @@ class Tail:
 
     def read(self, found: Found) -> bool:
         """Take in what is there; True at the end of what is there."""
-        for message in self._consumer.consume(10_000, 0.2):
+        first = self._consumer.poll(0.2)
+        # The first record alone, and then what else is there: asking for many would wait until there are.
+        for message in [] if first is None else [first, *self._consumer.consume(10_000, 0)]:
             error = message.error()
             if error is None:
                 self._at_end = False

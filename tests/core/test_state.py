@@ -458,9 +458,15 @@ class Client:
         end = self.ends[-1]
         return dict.fromkeys(asked, SimpleNamespace(result=lambda **_: SimpleNamespace(offset=end)))
 
-    def consume(self, *_: Any) -> list[Any]:
+    def poll(self, *_: Any) -> Any:
         code = KafkaError._PARTITION_EOF
-        return [SimpleNamespace(error=lambda: SimpleNamespace(code=lambda: code), offset=lambda: self.ends[0])]
+        return SimpleNamespace(error=lambda: SimpleNamespace(code=lambda: code), offset=lambda: self.ends[0])
+
+    def consume(self, *_: Any) -> list[Any]:
+        return []
+
+    def list_topics(self, *_: Any, **__: Any) -> Any:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     def offsets_for_times(self, *_: Any, **__: Any) -> Any:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
