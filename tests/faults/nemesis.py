@@ -1,12 +1,22 @@
 """Trouble with a seed: who is hit, when, and with what."""
 
 import random
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from faults.tally import Tally
 from faults.worker import Worker
+
+POINTS = {  # in a worker's code, and how often at most it comes by before it dies there
+    "after_produce": 40,
+    "before_commit": 40,
+    "after_commit": 40,
+    "before_snapshot_rename": 6,
+}
+SOMEWHERE = "somewhere"  # a worker dies there when its time has come
+HUNT_SECONDS_MAX = 15.0
 
 
 class Blow(NamedTuple):
@@ -68,6 +78,43 @@ class Nemesis:
         # A worker that was still importing when it was told to go had nothing to drain.
         assert code == 0 or "ready" not in worker.output, f"{worker.name} ended with {code}:\n{worker.tail}"
         worker.start()
+
+    def hunt(self, points: Sequence[str], *, meanwhile: Callable[[int], None]) -> None:
+        """Start the workers, and have them die at these points of their code, often several at a time.
+
+        Whoever dies is started again, to die at the next point. One that does not come to its point, because it has
+        nothing to do, dies somewhere, and the point waits for another. ``meanwhile`` hears after each death how many
+        there were.
+        """
+        left = list(reversed(points))
+        hunted: dict[Worker, tuple[str, float]] = {}
+
+        def start(worker: Worker) -> None:
+            point = left.pop() if left else ""
+            if point in POINTS:
+                worker.start(HEADRACE_FAILPOINT=f"{point}:{self._random.randint(1, POINTS[point])}")
+                hunted[worker] = point, time.monotonic() + HUNT_SECONDS_MAX
+            else:
+                worker.start()
+            if point == SOMEWHERE:
+                hunted[worker] = point, time.monotonic() + self._random.uniform(0, self._pause_max)
+
+        for worker in self._workers:
+            start(worker)
+        while hunted:
+            for worker, (point, until) in list(hunted.items()):
+                if worker.alive and time.monotonic() < until:
+                    continue
+                where = SOMEWHERE if worker.alive else point
+                worker.kill()
+                assert worker.exit_code == -signal.SIGKILL, f"{worker.name} ended by itself:\n{worker.tail}"
+                self.blows.append(Blow(time.monotonic(), where, worker.name))
+                del hunted[worker]
+                if where != point:
+                    left.insert(0, point)
+                start(worker)
+                meanwhile(len(self.blows))
+            time.sleep(0.02)
 
     def silences(self, seen: Tally) -> list[tuple[float, str]]:
         """Return how long a partition's outputs stayed away after the last blow before they came back."""
