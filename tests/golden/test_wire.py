@@ -16,6 +16,7 @@ from headrace.schemas.alert import Alert
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.prediction import prediction_type
+from headrace.schemas.quality import QualityReport
 
 WIRE = Path(__file__).with_name("wire-1")
 Prediction: Any = prediction_type(Transaction, "fraud", "1")
@@ -33,6 +34,30 @@ PREDICTIONS = [
 ALERTS = [
     Alert(id="drift-amount-7", at=12.5, kind="drift", state="raised", text="amount moved"),
     Alert(id="drift-amount-7", at=13.0, kind="drift", state="cleared", text="é", evidence={"psi": 0.25, "bin": "3"}),
+]
+QUALITY = [
+    QualityReport(
+        pipeline="fraud",
+        version="1",
+        partition=3,
+        model="online",
+        kind="binary",
+        at=1_700_000_000.125,
+        window=86_400.0,
+        overall={"count": 1250.0, "accuracy": 0.8872, "log_loss": 5e-324},
+        recent={"count": 0.0, "accuracy": None, "log_loss": None},
+    ),
+    QualityReport(
+        pipeline="prices",
+        version="é",
+        partition=None,
+        model="mean",
+        kind="regression",
+        at=0.0,
+        window=90.0,
+        overall={"count": 1.5, "r2": -1e300},
+        recent={},
+    ),
 ]
 
 
@@ -99,6 +124,14 @@ def test_alerts_that_were_published_are_read() -> None:
     assert [msgspec.json.decode(line, type=Alert) for line in _lines("alerts.jsonl")] == ALERTS
 
 
+def test_reports_on_quality_that_are_written_today_are_those_bytes() -> None:
+    assert encode_all(QUALITY) == _lines("quality.jsonl")
+
+
+def test_reports_on_quality_that_were_published_are_read() -> None:
+    assert [msgspec.json.decode(line, type=QualityReport) for line in _lines("quality.jsonl")] == QUALITY
+
+
 def _letters() -> dict[str, dict[str, str | None]]:
     place = {"topic": "transactions", "partition": 2, "offset": 41, "pipeline": "fraud", "version": "1"}
     return {
@@ -122,6 +155,7 @@ def test_no_reason_was_renamed_or_dropped() -> None:
 
 
 if __name__ == "__main__":  # for a new folder, before its first release
-    for file, structs in (("transactions", EVENTS), ("predictions", PREDICTIONS), ("alerts", ALERTS)):
+    every = (("transactions", EVENTS), ("predictions", PREDICTIONS), ("alerts", ALERTS), ("quality", QUALITY))
+    for file, structs in every:
         (WIRE / f"{file}.jsonl").write_bytes(b"".join(encode(one) + b"\n" for one in structs))
     (WIRE / "dead-letters.json").write_text(json.dumps(_letters(), indent=2, ensure_ascii=False) + "\n")
