@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from numpy.typing import NDArray
 
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.models.state import State
@@ -18,6 +20,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
+from headrace.stream.poller import Poller
 from headrace.stream.state import Memories, Memory
 from headrace.stream.transport import RecordBatch
 
@@ -51,24 +54,71 @@ class Scorer:
         self._bytes_max = bytes_max
         self._key = attrgetter(pipeline.wire.key)
         self._time = attrgetter(pipeline.wire.time)
+        labels = pipeline.labels
+        if labels is not None:
+            self._label_codec = EventCodec(labels, bytes_max=config.event_bytes_max)
+            self._label_time = attrgetter(labels.wire.time)
+        self.turn = asyncio.Lock()  # one thing at a time happens to what is remembered
         self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.has_memory else 0.0
         self.scored = 0
+        self.labelled = 0
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
 
-    def step(self, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
-        """Return what is to be published for these records, which end before ``next_offset``."""
+    def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str = "") -> Outputs:
+        """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
+        if topic in self._pipeline.topics[1:]:
+            return self._learn(messages, memory, next_offset, topic)
         scored = self.score(messages, memory.state)
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in scored.effects.alerts]
-        if memory.state.fields:
-            first_offset = messages[0].offset() if messages else next_offset
-            assert first_offset is not None
-            others += memory.keep(scored.effects.change, next_offset, first_offset)
+        others += map(self._outcome, scored.effects.outcomes)
+        if self._pipeline.has_memory:
+            others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
         return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+
+    def _learn(self, messages: list[Message], memory: Memory, next_offset: int, topic: str) -> Outputs:
+        """Return what is to be published for these labels."""
+        labels, rejections = self._label_codec.decode([message.value() for message in messages])
+        kept = list(range(len(messages)))
+        if rejections:
+            kept = _without(kept, {one.at for one in rejections})
+        ahead = self._ahead(labels, kept, messages, self._label_time) if self._ahead_max else []
+        if ahead:
+            rejections += [one._replace(at=kept[one.at]) for one in ahead]
+            places = {one.at for one in ahead}
+            labels, kept = _without(labels, places), _without(kept, places)
+        wrote = _wrote(labels, kept, messages, self._label_time)
+        if labels:
+            memory.label_at = max(memory.label_at, *map(self._label_time, labels))
+            memory.label_wrote = max(memory.label_wrote, float(wrote.max()))
+        effects = self._pipeline.learn(labels, memory.state, wrote)
+        rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
+        others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
+        others += memory.keep(effects.change, next_offset, _first(messages, next_offset), topic)
+        self.labelled += len(labels)
+        self.rejected += len(rejections)
+        return self._told(effects, others)
+
+    def tick(self, memory: Memory, wall: float, event: float) -> Outputs:
+        """Return what is to be published now that it is so late."""
+        memory.whole = False
+        effects = self._pipeline.tick(memory.state, wall=wall, event=event)
+        return self._told(effects, memory.keep_tick(effects.change))
+
+    def _told(self, effects: Effects, others: list[Output]) -> Outputs:
+        """Put outcomes into columns."""
+        topic, key = self._config.topic_outcomes, attrgetter(self._pipeline.wire.key)
+        values = encode_all(effects.outcomes)
+        keys = [str(key(one)) for one in effects.outcomes]
+        others = [*others, *(Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts)]
+        return Outputs(topic, keys, values, None, others, sum(map(len, values)) + _size(others))
+
+    def _outcome(self, outcome: Any) -> Output:
+        return Output(self._config.topic_outcomes, str(self._key(outcome)), encode(outcome))
 
     def score(self, messages: list[Message], state: State) -> Scored:
         """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
@@ -97,21 +147,24 @@ class Scorer:
             rejections += [Rejection(kept[place], Reason.KEY_MISSING, _NO_KEY) for place in keyless]
             events, kept = _without(events, set(keyless)), _without(kept, set(keyless))
         if self._ahead_max and events:
-            ahead = self._ahead(events, kept, messages)
+            ahead = self._ahead(events, kept, messages, self._time)
             if ahead:
                 rejections += [one._replace(at=kept[one.at]) for one in ahead]
                 places = {one.at for one in ahead}
                 events, kept = _without(events, places), _without(kept, places)
-        effects = self._pipeline.step(events, state)
+        wrote = _wrote(events, kept, messages, self._time) if self._pipeline.labels is not None else None
+        effects = self._pipeline.step(events, state, wrote)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
         return effects, kept, rejections
 
-    def _ahead(self, events: list[Any], kept: list[int], messages: list[Message]) -> list[Rejection]:
+    def _ahead(
+        self, events: list[Any], kept: list[int], messages: list[Message], time_of: Callable[[Any], float]
+    ) -> list[Rejection]:
         """Find the events whose time lies too far ahead of when their record was written."""
         found = []
-        for place, (event_at, at) in enumerate(zip(map(self._time, events), kept, strict=True)):
+        for place, (event_at, at) in enumerate(zip(map(time_of, events), kept, strict=True)):
             # The record's own clock says what is too far: it is in the log, so a replay finds the same.
             kind, milliseconds = messages[at].timestamp()
             ahead = min(event_at, FAR) - milliseconds / 1_000
@@ -170,6 +223,24 @@ class Scorer:
 
 
 _NO_KEY = "the record has no key, and the key decides which partition knows its history"
+
+
+def _first(messages: list[Message], next_offset: int) -> int:
+    first = messages[0].offset() if messages else next_offset
+    assert first is not None
+    return first
+
+
+def _wrote(
+    events: list[Any], kept: list[int], messages: list[Message], time_of: Callable[[Any], float]
+) -> NDArray[np.float64]:
+    """Return when each event's record was written; where nobody noted that, when the event was."""
+    made = np.fromiter(map(time_of, events), np.float64, len(events))
+    stamps = [messages[at].timestamp() for at in kept]
+    for place, (kind, milliseconds) in enumerate(stamps):
+        if kind != TIMESTAMP_NOT_AVAILABLE:
+            made[place] = milliseconds / 1_000
+    return made
 
 
 def _without(items: list[Any], places: set[int]) -> list[Any]:
@@ -244,7 +315,8 @@ async def score_events(
         async for batch in stream:
             scorer.busy = True
             try:
-                slow = await _score(batch, scorer, committer, memories, slow=slow)
+                async with scorer.turn:
+                    slow = await _score(batch, scorer, committer, memories, slow=slow)
             finally:
                 # Whoever stops the worker waits for a batch that is being scored, and this one never ends.
                 scorer.busy = False
@@ -274,8 +346,9 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):
         began = time.monotonic()
-        given = scorer, messages, memory, part.next_offset
-        ahead.append((part, await asyncio.to_thread(_step, *given) if slow else _step(*given)))
+        given = scorer, messages, memory, part.next_offset, batch.place[0]
+        outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
+        ahead.append((part._replace(note=memory.note), outputs))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
         while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
@@ -289,14 +362,45 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
     return slow
 
 
-def _step(scorer: Scorer, messages: list[Message], memory: Memory, next_offset: int) -> Outputs:
+async def tick(
+    scorer: Scorer, committer: Committer, memories: Memories, poller: Poller, *, drained: Callable[[], bool]
+) -> None:
+    """Tell every partition what time it is, where that changes something.
+
+    A label that lies in the log and was not read yet must not be missed, so a partition whose labels are not all
+    read is only as late as the newest that was.
+    """
+    events, labels = memories.topics
+    for topic, number in list(poller.partitions):
+        if topic != events or (labels, number) not in poller.partitions:
+            continue
+        async with scorer.turn:
+            epoch = poller.epoch
+            memory = memories.there(number, epoch) or await memories.restore((events, number), None, epoch)
+            waits = poller.partitions.get((labels, number))
+            if memory is None or waits is None:
+                continue
+            wall, event = time.time(), memory.state.clock
+            if not waits.drained:
+                wall, event = min(wall, memory.label_wrote), min(event, memory.label_at)
+            place = next(((name, number) for name in memories.topics if name in memory.offsets), None)
+            if place is None or not memory.state.due(wall, event):
+                continue
+            outputs = scorer.tick(memory, wall, event)
+            next_offset, after = memory.offsets[place[0]], memory.follows.get(place[0])
+            await committer.carry_out(Batch(place, after, next_offset, epoch, memory.note), outputs)
+        if committer.due(drained=drained()):
+            committer.commit_soon()
+
+
+def _step(scorer: Scorer, messages: list[Message], memory: Memory, next_offset: int, topic: str) -> Outputs:
     """Step; what only the interpreter and the event loop may raise becomes an error like any other.
 
     A model that calls ``sys.exit`` would end the worker as if all were well, and one that raises
     ``CancelledError`` would look like Faust, which cancels agents in a rebalance, and be scored for ever.
     """
     try:
-        return scorer.step(messages, memory, next_offset)
+        return scorer.step(messages, memory, next_offset, topic)
     except Exception:
         raise
     except BaseException as error:

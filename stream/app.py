@@ -14,7 +14,7 @@ from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import Stalled
 from headrace.stream import heap
-from headrace.stream.agents import Scorer, score_events
+from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import HOST, Health
@@ -25,6 +25,7 @@ log = logging.getLogger("headrace.app")
 
 CRASH_SECONDS_MAX = 5.0
 GIVE_BACK_SECONDS = 20.0
+TICK_SECONDS = 0.2
 
 
 class Worker(faust.App):
@@ -66,8 +67,10 @@ class Worker(faust.App):
         self._gave_back_at = 0.0
         self._state_folder = state_folder
         self._lineage = lineage
-        events = BatchTopic(self, topics=[pipeline.wire.topic])
-        self.agent(events, name="score")(self._score)
+        records = BatchTopic(self, topics=list(pipeline.topics))
+        self.agent(records, name="score")(self._score)
+        if len(pipeline.topics) > 1:
+            self.timer(TICK_SECONDS, name="tick")(self._tick)
         self.health.add_pages(self)
 
     async def _score(self, stream: Any) -> None:
@@ -82,6 +85,17 @@ class Worker(faust.App):
             drained=lambda: consumer.drained,
             fail=self.fail,
         )
+
+    async def _tick(self) -> None:
+        """Let events time out whose labels did not come."""
+        if self._committer is None or self._memories is None or not self._kafka.resumed.is_set() or self.rebalancing:
+            return
+        consumer = self._kafka
+        try:
+            await tick(self.scorer, self._committer, self._memories, consumer.poller, drained=lambda: consumer.drained)
+        except Exception as error:
+            log.exception("what is due could not be carried out; the worker ends, and it is done by the next")
+            await self.fail(error)
 
     @property
     def _kafka(self) -> Consumer:

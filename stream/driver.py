@@ -26,19 +26,20 @@ from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
 
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
 BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
-PREDICTIONS, DEAD_LETTERS, ALERTS = "predictions", "dead-letters", "alerts"
+PREDICTIONS, DEAD_LETTERS, ALERTS, OUTCOMES = "predictions", "dead-letters", "alerts", "outcomes"
 FROM_EVENT: Any = object()  # the key is the event's own key field
 
 Headers = Mapping[str, str | bytes | None] | Iterable[Header] | None
 
 
 class Record(NamedTuple):
-    """A record as it lies in the pipeline's topic."""
+    """A record as it lies in one of the pipeline's topics."""
 
     value: bytes | None
     key: bytes | None
     headers: list[Header] | None
     partition: int
+    topic: str
 
 
 Value = bytes | str | Mapping[str, Any] | Event | Record | None
@@ -118,6 +119,7 @@ class Driver:
             PREDICTIONS: self._config.topic_predictions,
             DEAD_LETTERS: self._config.topic_dead_letters,
             ALERTS: self._config.topic_alerts,
+            OUTCOMES: self._config.topic_outcomes,
         }
         self.auto_commit = auto_commit
         self.clock = clock if isinstance(clock, int | float) else _time(clock)
@@ -125,12 +127,17 @@ class Driver:
         self._position = dict.fromkeys(self._roles.values(), 0)  # of whoever reads
         self._open: list[Output] = []  # published, and not to be seen before the commit
         self._since: list[Record] = []  # the records that came since the commit
-        self._next = dict.fromkeys(range(partitions), 0)  # the offset of the next record
-        self._committed: dict[int, int | None] = dict.fromkeys(range(partitions))
+        self._numbers = range(partitions)
+        self._next: dict[tuple[str, int], int] = {}  # the offset of the next record
+        self._committed: dict[tuple[str, int], int] = {}
+        self._ticks = dict.fromkeys(self._numbers, 0)  # that are committed
         self._begin(pipeline)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{role} {len(self._published[topic])}" for role, topic in self._roles.items())
+        roles = {
+            role: topic for role, topic in self._roles.items() if role != OUTCOMES or len(self.pipeline.topics) > 1
+        }
+        counts = ", ".join(f"{role} {len(self._published[topic])}" for role, topic in roles.items())
         return f"<Driver {self.pipeline.name}: {counts}>"
 
     # Records in.
@@ -146,6 +153,29 @@ class Driver:
         """
         self._step([self._record(value, key, headers, partition)])
 
+    def label(self, of: Any, truth: Any, *, at: float | None = None, key: str | bytes | None = None) -> None:
+        """Publish a label for an event: its id, or the event as it was piped or as it was predicted.
+
+        The time is the driver's where none is given. Of an id alone the key has to be said too.
+        """
+        labels = self.pipeline.labels
+        if labels is None:
+            raise ValueError(f"{self.pipeline.name} has no labels; Pipeline(labels=...) names their class")
+        wire = {field.name: field for field in msgspec.structs.fields(labels)}
+        said = of if isinstance(of, Mapping) else {}
+        key = said.get(self._key_name, key)
+        if key is None:
+            raise ValueError(f"the label of {of!r} needs the key of its event: key=...")
+        value = {
+            wire[labels.wire.id].encode_name: said.get(self._id_name, of),
+            wire[labels.wire.time].encode_name: wire[labels.wire.time].type(self.clock if at is None else at),
+            wire[labels.wire.key].encode_name: key.decode() if isinstance(key, bytes) else key,
+            wire[labels.truth.field].encode_name: truth,
+        }
+        self._step(
+            [self._record(encode(value), str(value[wire[labels.wire.key].encode_name]), topic=labels.wire.topic)]
+        )
+
     def pipe_all(self, values: Iterable[Value]) -> None:
         """Publish records, in steps as large as a worker's.
 
@@ -157,7 +187,7 @@ class Driver:
         <Driver fraud: predictions 100, dead-letters 0, alerts 0>
         """
         records = (self._record(value) for value in values)
-        for _, run in groupby(records, attrgetter("partition")):
+        for _, run in groupby(records, attrgetter("topic", "partition")):
             while some := list(islice(run, self._config.batch_count_max)):
                 self._step(some)
 
@@ -167,8 +197,13 @@ class Driver:
         if by < 0:
             raise ValueError(f"{by} is negative; set driver.clock to go back")
         self.clock += by
+        if len(self.pipeline.topics) > 1:
+            for number in self._numbers:
+                self._tick(number)
 
-    def _record(self, value: Value, key: Any = FROM_EVENT, headers: Headers = None, partition: int = -1) -> Record:
+    def _record(
+        self, value: Value, key: Any = FROM_EVENT, headers: Headers = None, partition: int = -1, topic: str = ""
+    ) -> Record:
         if isinstance(value, Record):  # what a crash gave back
             return value
         if isinstance(value, str):
@@ -177,10 +212,11 @@ class Driver:
             key = self._key_of(value)
         if isinstance(key, str):
             key = key.encode()
-        number = _partition_of(key, len(self._next)) if partition == -1 else partition
-        if number not in self._next:
-            raise ValueError(f"partition = {number}: there are {len(self._next)}; Driver(partitions=...) says how many")
-        return Record(self._bytes_of(value), key, _headers(headers), number)
+        count = len(self._numbers)
+        number = _partition_of(key, count) if partition == -1 else partition
+        if number not in self._numbers:
+            raise ValueError(f"partition = {number}: there are {count}; Driver(partitions=...) says how many")
+        return Record(self._bytes_of(value), key, _headers(headers), number, topic or self.pipeline.wire.topic)
 
     def _bytes_of(self, value: Any) -> bytes | None:
         if value is None or isinstance(value, bytes):
@@ -206,17 +242,23 @@ class Driver:
     def _begin(self, pipeline: Pipeline) -> None:
         """Start as a worker does: with what is committed, and nothing else."""
         kept = _Changelog(pipeline, self._config, self._published[self._changelog])
-        memories = {number: kept.memory(number, committed) for number, committed in self._committed.items()}
+        memories = {}
+        for number in self._numbers:
+            offsets = {
+                topic: self._committed[topic, number] for topic in pipeline.topics if (topic, number) in self._committed
+            }
+            memories[number] = kept.memory(number, Where(offsets, self._ticks[number]) if offsets else None)
         self.pipeline, self._memories = pipeline, memories
         self._scorer = Scorer(pipeline, self._config, dict.fromkeys(self._roles.values(), BYTES_MAX))
-        self._next = {number: committed or 0 for number, committed in self._committed.items()}
+        self._next = {(topic, number): 0 for topic in pipeline.topics for number in self._numbers} | self._committed
         self._open, self._since = [], []
         wire = {field.name: field for field in msgspec.structs.fields(pipeline.events)}
+        self._id_name = wire[pipeline.wire.id].encode_name
         self._key_name, self._time_name = wire[pipeline.wire.key].encode_name, wire[pipeline.wire.time].encode_name
         self._time_type: type[int | float] = wire[pipeline.wire.time].type
 
     def _step(self, records: list[Record]) -> None:
-        topic, number = self.pipeline.wire.topic, records[0].partition
+        topic, number = place = records[0].topic, records[0].partition
         messages = [
             Message(
                 topic=topic,
@@ -226,12 +268,21 @@ class Driver:
                 value=one.value,
                 headers=cast("Any", one.headers),
             )
-            for offset, one in enumerate(records, start=self._next[number])
+            for offset, one in enumerate(records, start=self._next[place])
         ]
-        after = self._next[number] + len(records)
-        outputs = list(_each(self._scorer.step(messages, self._memories[number], after)))
-        self._next[number] = after
+        after = self._next[place] + len(records)
+        outputs = list(_each(self._scorer.step(messages, self._memories[number], after, topic)))
+        self._next[place] = after
         self._since += records
+        self._done(outputs)
+
+    def _tick(self, number: int) -> None:
+        """Tell a partition what time it is, where that changes something."""
+        memory = self._memories[number]
+        if memory.state.due(self.clock, memory.state.clock):
+            self._done(list(_each(self._scorer.tick(memory, self.clock, memory.state.clock))))
+
+    def _done(self, outputs: list[Output]) -> None:
         if self._config.exactly_once:
             self._open += outputs
         else:
@@ -246,7 +297,8 @@ class Driver:
     def commit(self) -> None:
         """Make what came since the last commit last: outputs, offsets and what is remembered, together."""
         self._publish(self._open)
-        self._committed = {number: offset or self._committed[number] for number, offset in self._next.items()}
+        self._committed |= {place: offset for place, offset in self._next.items() if offset}
+        self._ticks = {number: memory.ticks for number, memory in self._memories.items()}
         self._open, self._since = [], []
 
     def crash(self) -> list[Record]:
@@ -283,6 +335,11 @@ class Driver:
     def alerts(self) -> list[dict[str, Any]]:
         """Every alert."""
         return [msgspec.json.decode(made.value or b"") for made in self.published(ALERTS)]
+
+    @property
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What became known of events by their labels, and by their time being up."""
+        return [msgspec.json.decode(made.value or b"") for made in self.published(OUTCOMES)]
 
     @property
     def waiting(self) -> int:
@@ -360,12 +417,11 @@ class _Changelog(Memories):
         super().__init__(pipeline, config, poller, bytes_max=BYTES_MAX, folder=Path(), lineage="")
         self._records = records
 
-    def memory(self, number: int, committed: int | None) -> Memory:
-        """Return what is remembered of a partition as of its committed offset."""
+    def memory(self, number: int, where: Where | None) -> Memory:
+        """Return what is remembered of a partition as of where it is committed."""
         if self._none is not None:
             return self._none
         place = self._pipeline.wire.topic, number
-        where = None if committed is None else Where({place[0]: committed})
         return self._new_at(place, None) if where is None else self._restored(place, where)
 
     def _load(self, place: tuple[str, int]) -> None:  # noqa: ARG002 - there is no file of any partition

@@ -37,8 +37,11 @@ def run(pipeline: Pipeline, config: Config) -> None:
         config = msgspec.structs.replace(config, instance=instance.name)
     # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    bytes_max = topics.prepare(config, [pipeline.wire.topic], state=pipeline.has_memory)
-    lineage = topics.lineage(config, [pipeline.wire.topic, config.state_topic]) if pipeline.has_memory else ""
+    if len(pipeline.topics) > 1:
+        # Whoever has a partition of the events has to have that of the labels, which only this sees to.
+        config = msgspec.structs.replace(config, assignment="range")
+    bytes_max = topics.prepare(config, pipeline.topics, state=pipeline.has_memory)
+    lineage = topics.lineage(config, [*pipeline.topics, config.state_topic]) if pipeline.has_memory else ""
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()

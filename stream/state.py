@@ -255,7 +255,7 @@ class Memories:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-state")
         self._held: dict[int, Memory] = {}  # by the number of the partition
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
-        self._topics = pipeline.topics
+        self.topics = pipeline.topics
         self._closing = False
 
     def ready(self, place: Place, after: int | None, epoch: int) -> Memory | None:
@@ -297,7 +297,7 @@ class Memories:
         """Make the partition's memory as it was when its offset was committed; None if nobody needs it any more."""
         topic, number = place
         self._held = {one: memory for one, memory in self._held.items() if self._has(one) and one != number}
-        partitions = {name: self._poller.partitions.get((name, number)) for name in self._topics}
+        partitions = {name: self._poller.partitions.get((name, number)) for name in self.topics}
         loop = asyncio.get_running_loop()
         try:
             memory = await loop.run_in_executor(self._thread, self._restore, number)
@@ -316,12 +316,12 @@ class Memories:
         return memory
 
     def _has(self, number: int) -> bool:
-        return any((topic, number) in self._poller.partitions for topic in self._topics)
+        return any((topic, number) in self._poller.partitions for topic in self.topics)
 
-    @property
-    def held(self) -> list[Memory]:
-        """The memories that are there."""
-        return list(self._held.values())
+    def there(self, number: int, epoch: int) -> Memory | None:
+        """Return a partition's memory if it is there, and nothing of what it took in has to come again."""
+        memory = self._held.get(number)
+        return memory if memory is not None and self._stayed(memory, epoch) else None
 
     def give_up(self) -> None:
         """Wait for nothing any more: the worker is to end."""
@@ -342,7 +342,7 @@ class Memories:
 
     def _restore(self, number: int) -> Memory:
         began = time.monotonic()
-        place = self._topics[0], number
+        place = self.topics[0], number
         memory = self._restored(place, self._committed(number))
         if memory.offset is not None:
             keys, took = memory.state.key_count, time.monotonic() - began
@@ -352,7 +352,7 @@ class Memories:
     def _committed(self, number: int) -> Where | None:
         """Return where the group is; None where it has no offset."""
         told = time.monotonic()
-        places = [(topic, number) for topic in self._topics]
+        places = [(topic, number) for topic in self.topics]
         partitions = {place: self._poller.partitions.get(place) for place in places}
         while not self._closing:
             try:

@@ -34,6 +34,8 @@ def prepare(
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if len(inputs) > 1:
+        outputs.append(config.topic_outcomes)
     if state:
         outputs.append(config.state_topic)
     if both := sorted(set(outputs) & set(inputs)):
@@ -49,8 +51,8 @@ def prepare(
         for topic in missing:
             admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
         return dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
-    if missing:
-        _create(admin, config, [topic for topic in missing if not state or topic != config.state_topic])
+    _create(admin, config, [topic for topic in missing if topic not in (config.state_topic, *inputs[1:])])
+    _create_beside(admin, config, inputs, missing)
     if state:
         _match(admin, config, inputs[0])
     return _bytes_max(admin, outputs)
@@ -65,6 +67,22 @@ def bytes_max(config: Config, topic: str, *, create: bool) -> int:
             raise TopicMissing(f"on {config.broker} there is no topic {topic}; create it, or set create_topics=true")
         _create(admin, config, [topic])
     return _bytes_max(admin, [topic])[topic]
+
+
+def _create_beside(admin: AdminClient, config: Config, inputs: Sequence[str], missing: Sequence[str]) -> None:
+    """See to it that what belongs together lies together: each input has as many partitions as the first."""
+    if len(inputs) == 1:
+        return
+    known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
+    count = len(known[inputs[0]].partitions)
+    _create(admin, config, [topic for topic in inputs[1:] if topic in missing], partitions=count)
+    for topic in inputs[1:]:
+        there = len(admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX).topics[topic].partitions)
+        if there != count:
+            raise PartitionsChanged(
+                f"{inputs[0]} has {count} partitions, and {topic} has {there}: a label would not lie where its event "
+                f"does. Give {topic} {count} partitions, and publish its records with the events' key"
+            )
 
 
 def _match(admin: AdminClient, config: Config, events: str) -> None:
