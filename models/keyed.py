@@ -18,6 +18,7 @@ TILES = 60  # in a window, unless it says otherwise
 ENTRIES_MAX = 4_096  # per key and window length
 VALUES_MAX = 256  # different values that are told apart per key
 LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
+NOBODY: Ints = np.empty(0, np.int64)
 
 
 class Fields(Protocol):
@@ -61,6 +62,7 @@ class Keeper:
         self.columns = Columns(self.measures)
         self.entries: Entries | None = None
         self.late = 0  # events that came too late to be remembered
+        self.missed: Ints = NOBODY  # the places in the last round of those that did
 
     def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
         """Return what was wanted, as it was before these events, and take them in."""
@@ -187,8 +189,10 @@ class Windows(Keeper):
         needed_after = last - self._keep
         on_time = tags > needed_after
         added = self._values(rows, len(rows), fields)
+        self.missed = NOBODY
         if not on_time.all():
-            self.late += int(len(rows) - on_time.sum())
+            self.missed = np.flatnonzero(~on_time)
+            self.late += len(self.missed)
             chosen = np.flatnonzero(on_time)
             rows, tags, needed_after = rows[chosen], tags[chosen], needed_after[chosen]
             added = {name: column[chosen] for name, column in added.items()}
@@ -385,7 +389,8 @@ class ValuesOf(Keeper):
         newest[rows] = np.maximum(newest[rows], at)
         needed_after = newest[rows] - self._keep
         chosen = np.flatnonzero(there & (at > needed_after))
-        self.late += int((at <= needed_after).sum())
+        self.missed = np.flatnonzero(at <= needed_after)
+        self.late += len(self.missed)
         self.entries.join(rows[chosen], at[chosen], needed_after[chosen], {"value": hashes[chosen]})
         return made
 

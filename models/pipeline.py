@@ -3,21 +3,26 @@
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_origin
 
 import msgspec
 import numpy as np
 
+from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
 from headrace.models.state import KEYS_MAX, State
-from headrace.models.static import Linear
+from headrace.models.static import Linear, Model
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
 from headrace.schemas.event import Event, Wire, columns_of, type_name
-from headrace.schemas.prediction import prediction_type
+from headrace.schemas.prediction import Flag, prediction_type
+
+# What an event's flags are, by a number that has a bit for each.
+_FLAGS = [tuple(flag.value for bit, flag in enumerate(Flag) if number >> bit & 1) for number in range(1 << len(Flag))]
 
 
 class Effects(NamedTuple):
@@ -55,7 +60,7 @@ class Pipeline:
     >>> effects = pipeline.step([Payment("p1", 0.0, "a7", 0.0), Payment("p2", 0.0, "a7", -3.0)], state)
     >>> effects.predictions
     [Prediction(id='p1', at=0.0, account='a7', score=0.2689414213699951, static=0.2689414213699951,
-                online=None, model='payments', version='1')]
+                online=None, model='payments', version='1', flags=())]
     >>> effects.rejections[0].message
     "score is nan; feature 'amount' (log1p('amount')) is nan"
     """
@@ -66,7 +71,8 @@ class Pipeline:
         name: str,
         events: type[Event],
         features: Mapping[str, Feature],
-        static: Linear,
+        static: Model,
+        fallback: Fallback | Model | float | None = None,
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
     ) -> None:
@@ -74,6 +80,8 @@ class Pipeline:
         self.events = events
         self.features = dict(features)
         self.static = static
+        # What stands in for the static model where it fails; without it, such an event is a dead letter.
+        self.fallback = fallback if isinstance(fallback, Fallback | None) else Fallback(fallback)
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         if problems := list(_problems(self)):
@@ -82,6 +90,7 @@ class Pipeline:
         self.wire = events.wire
         self._keyed = {name: one for name, one in self.features.items() if isinstance(one, KeyedFeature)}
         self._stateless = {name: one for name, one in self.features.items() if name not in self._keyed}
+        self._read = static.features or tuple(self.features)
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._prediction = prediction_type(events, name, static.version)
 
@@ -95,12 +104,17 @@ class Pipeline:
 
     @property
     def has_memory(self) -> bool:
+        """Say whether anything is remembered of a partition."""
+        return self.looks_back or self.fallback is not None
+
+    @property
+    def looks_back(self) -> bool:
         """Say whether a feature looks at what was before."""
         return bool(self._keyed)
 
     def fresh(self) -> State:
         """Return the state of a partition of which nothing was seen yet."""
-        return State(self.wire.time, self._keyed, keys_max=self.keys_max)
+        return State(self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback)
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
@@ -129,24 +143,18 @@ class Pipeline:
             events = [events[at] for at in kept]
             columns = Columns(events, self.missing)
         made = self._with_memory(made, columns, state)
-        change = state.change(columns) if self._keyed else None
-        try:
-            scores = self._scores(made)
-        except Exception:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
-            scores, failed = self._one_by_one(made, len(events))
-        else:
-            failed = []
+        scores, failed, stood_in, counted = self._ask(made, state, len(events))
         finite = np.isfinite(scores)
-        if not finite.all():
-            told = {one.at for one in failed}
-            bad = [at for at in np.flatnonzero(~finite).tolist() if at not in told]
+        there = finite if np.count_nonzero(finite) < len(events) else None  # nearly every batch: all of them
+        if there is not None:
+            known = {one.at for one in failed}
+            bad = [at for at in np.flatnonzero(~finite).tolist() if at not in known]
             failed += [self._not_finite(at, made, scores) for at in bad]
-            events = [event for event, keep in zip(events, finite.tolist(), strict=True) if keep]
-            scores = scores[finite]
-        if failed:
             rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
             rejections.sort()
-        return Effects(self._predictions(events, scores), rejections, [], change)
+        change = state.change(columns, counted) if self.has_memory else None
+        flags = _flags(len(events), stood_in, state)
+        return Effects(self._predictions(events, scores, there, stood_in, flags), rejections, [], change)
 
     def _own(self, columns: Columns) -> dict[str, Floats]:
         """Make the features that look at each event alone."""
@@ -165,13 +173,25 @@ class Pipeline:
                 made[name] = feature.combined(at, past[feature.keys], columns)
         return made
 
-    def _scores(self, made: Mapping[str, Floats]) -> Floats:
-        with np.errstate(all="ignore"):
-            return self.static.score(made)
+    def _ask(self, made: Mapping[str, Floats], state: State, count: int) -> Answers:
+        read = {name: made[name] for name in self._read}
+        if self.fallback is None or state.breaker is None:
+            return answers(self.static, read, count)
+        its_features = {name: made[name] for name in self.fallback.features or self.features}
+        return answers_with_fallback(self.static, read, self.fallback, its_features, state.breaker, count)
 
-    def _predictions(self, events: Sequence[Any], scores: Floats) -> list[msgspec.Struct]:
-        values = scores.tolist()
-        return list(map(self._prediction, *[map(field, events) for field in self._identity], values, values))
+    def _predictions(
+        self, events: Sequence[Any], scores: Floats, there: Mask | None, stood_in: Mask | None, flags: list[Any] | None
+    ) -> list[msgspec.Struct]:
+        """Make the predictions, without those of events that have no score."""
+        values = statics = scores.tolist()
+        if stood_in is not None:
+            statics = [None if gone else value for value, gone in zip(values, stood_in.tolist(), strict=True)]
+        columns = [*[map(field, events) for field in self._identity], values, statics]
+        if flags is not None:
+            columns += [repeat(None), repeat(self.name), repeat(self.version), flags]
+        made = map(self._prediction, *columns)
+        return list(made if there is None else compress(made, there.tolist()))
 
     def _sound(self, events: Sequence[Event]) -> tuple[list[int], dict[str, Floats], list[Rejection]]:
         """Find the events whose own features can be made, so that one that fails takes no other with it.
@@ -192,18 +212,6 @@ class Pipeline:
         together = {name: np.concatenate([one[name] for one in made]) for name in self._stateless if made}
         return kept, together, rejections
 
-    def _one_by_one(self, made: Mapping[str, Floats], count: int) -> tuple[Floats, list[Rejection]]:
-        """Score each event alone, because the model failed with all of them."""
-        scores = np.full(count, np.nan)
-        rejections = []
-        for at in range(count):
-            try:
-                scores[at] = self._scores({name: column[at : at + 1] for name, column in made.items()})[0]
-            except Exception as error:  # noqa: BLE001 - any failure of the model is this event's dead letter
-                text = f"model raised {error!r}"
-                rejections.append(Rejection(at, Reason.MODEL_FAILED, text, type(error).__name__))
-        return scores, rejections
-
     def _not_finite(self, at: int, made: Mapping[str, Floats], scores: Floats) -> Rejection:
         causes = [
             f"feature {name!r} ({self.features[name].origin}) is {made[name][at]}"
@@ -211,6 +219,18 @@ class Pipeline:
             if not math.isfinite(made[name][at])
         ]
         return Rejection(at, Reason.NOT_FINITE, "; ".join([f"score is {scores[at]}", *causes]))
+
+
+def _flags(count: int, stood_in: Mask | None, state: State) -> list[tuple[str, ...]] | None:
+    """Return each event's flags; None where none has any, which is nearly every batch."""
+    missed = state.missed
+    if stood_in is None and not missed:
+        return None
+    late = np.zeros(count, np.bool_)
+    for places in missed:
+        late[places] = True
+    fell = np.zeros(count, np.bool_) if stood_in is None else stood_in
+    return list(map(_FLAGS.__getitem__, (1 * fell + 2 * late).tolist()))
 
 
 def _problems(pipeline: Pipeline) -> Iterator[str]:
@@ -236,19 +256,37 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
         if isinstance(feature, KeyedFeature):
             yield from _misfits(name, feature, wire, fields)
     yield from _stand_ins(pipeline, fields)
-    for name in pipeline.static.weights:
-        if name not in pipeline.features:
-            yield f"static: a weight for {name!r}, which is no feature{_near(name, pipeline.features)}"
-    for name in pipeline.features:
-        if name not in pipeline.static.weights:
-            yield f"static: no weight for feature {name!r}; give it one, zero if it is to be ignored"
+    models: dict[str, Any] = {"static": pipeline.static}
+    if pipeline.fallback is not None:
+        yield from (f"fallback: {told}" for told in pipeline.fallback.problems())
+        if not isinstance(pipeline.fallback.stand_in, float | int):
+            models["fallback"] = pipeline.fallback.stand_in
+    for role, model in models.items():
+        yield from _unfit(role, model, pipeline.features)
+    read = [model.features or tuple(pipeline.features) for model in models.values() if isinstance(model, Model)]
+    for name in pipeline.features if read else ():
+        if not any(name in names for names in read):
+            yield f"features[{name!r}] is read by no model; leave it out, or let one read it: a weight of zero will do"
     if pipeline.keys_max < 1:
         yield f"keys_max = {pipeline.keys_max}: a partition remembers one key at the least"
     if not pipeline.features:
         yield "features: there are none, and a model needs at least one"
-    for name, weight in [*pipeline.static.weights.items(), ("bias", pipeline.static.bias)]:
-        if not math.isfinite(weight):
-            yield f"static: {name} = {weight}: allowed are finite numbers"
+
+
+def _unfit(role: str, model: Any, features: Mapping[str, Feature]) -> Iterator[str]:
+    """Yield why a model does not fit the features."""
+    if not isinstance(model, Model):
+        yield f"{role} is {model!r}: expected a model, which has features, version and score"
+        return
+    for name in model.features:
+        if name not in features:
+            yield f"{role} reads {name!r}, which is no feature{_near(name, features)}"
+    if doubled := sorted({name for name in model.features if model.features.count(name) > 1}):
+        yield f"{role} reads {doubled[0]!r} twice"
+    if not isinstance(model.version, str):
+        yield f"{role}.version = {model.version!r}: allowed is text"
+    if isinstance(model, Linear):
+        yield from (f"{role}: {told}" for told in model.problems())
 
 
 def _stand_ins(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.models.change import Delta, Remembered, delta
+from headrace.models.fallback import Breaker, Fallback
 from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
 
@@ -52,6 +53,7 @@ class Table:
         self._rows = Columns({"arrived": Measure("i8", -1), "newest": Measure("f8", NEVER)})
         self._clock = np.full(CLOCK_COUNT, NEVER)
         self._arrived = 0
+        self.missed: list[Ints] = []  # the places in the last batch of events that came too late
         self.evicted = 0  # keys that left because there were too many
         self.expired = 0  # keys that left because nothing happened to them
 
@@ -64,6 +66,7 @@ class Table:
         if len(self.key_fields) > 1:
             keys = list(zip(*map(fields.raw, self.key_fields), strict=True))
         made: dict[Wanted, list[Array]] = {one: [] for group in self._wanted for one in group}
+        self.missed = []
         done = 0
         while done < len(keys):
             until = min(len(keys), done + SWEEP_COUNT - self._arrived % SWEEP_COUNT)
@@ -113,6 +116,8 @@ class Table:
                         if one not in outputs:
                             outputs[one] = np.empty((len(rows), *column.shape[1:]), column.dtype)
                         outputs[one][chosen] = column
+                if len(keeper.missed):
+                    self.missed.append(here[keeper.missed])
         for one, column in outputs.items():
             made[one].append(column)
         last = places[-CLOCK_COUNT:]
@@ -184,8 +189,16 @@ class State:
     ``fingerprint`` says what is remembered: a snapshot of one pipeline does not fit another.
     """
 
-    def __init__(self, time: str, features: Mapping[str, KeyedFeature], *, keys_max: int = KEYS_MAX) -> None:
+    def __init__(
+        self,
+        time: str,
+        features: Mapping[str, KeyedFeature],
+        *,
+        keys_max: int = KEYS_MAX,
+        fallback: Fallback | None = None,
+    ) -> None:
         self._time = time
+        self.breaker = Breaker(fallback) if fallback else None
         asked: dict[tuple[str, ...], set[Wanted]] = {}
         for one in features.values():
             asked.setdefault(one.keys, set()).update(one.wanted)
@@ -197,9 +210,13 @@ class State:
         said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}"
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
 
-    def change(self, fields: Remembered) -> list[Any]:
-        """Return what a step takes in, as plain data, so that ``take`` can take it in again."""
-        return [{"events": delta(self.fields, fields)}]
+    def change(self, fields: Remembered, failed: list[int] | None = None) -> list[Any]:
+        """Return what a step takes in, as plain data, so that ``take`` can take it in again.
+
+        ``failed`` are the events on which the static model failed, where a breaker counts them.
+        """
+        part: dict[str, Any] = {"events": delta(self.fields, fields)}
+        return [part if failed is None else {**part, "failed": failed}]
 
     def take(self, change: list[Any]) -> int:
         """Take in again what a step took in; return how many events that were."""
@@ -207,13 +224,22 @@ class State:
         for part in change:
             fields = Delta(part["events"])
             self.step(fields)
+            if self.breaker is not None and "failed" in part:
+                self.breaker.take(fields.count, part["failed"])
             count += fields.count
         return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
         """Return what is wanted per kind of key, as it was before each event, and take the events in."""
+        if not self.tables:
+            return {}
         at = fields[self._time]
         return {keys: table.step(at, fields) for keys, table in self.tables.items()}
+
+    @property
+    def missed(self) -> list[Ints]:
+        """The places of events of the last step that came too late for a table to take them in."""
+        return [places for table in self.tables.values() for places in table.missed]
 
     @property
     def key_count(self) -> int:
@@ -222,10 +248,14 @@ class State:
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data: numbers, strings, lists, dictionaries and arrays."""
-        return {"fingerprint": self.fingerprint, "tables": [table.dump() for table in self.tables.values()]}
+        data = {"fingerprint": self.fingerprint, "tables": [table.dump() for table in self.tables.values()]}
+        return data if self.breaker is None else {**data, "breaker": self.breaker.dump()}
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
         assert data["fingerprint"] == self.fingerprint, "whoever loads has compared them"
         for table, held in zip(self.tables.values(), data["tables"], strict=True):
             table.load(held)
+        # A fallback may come, go or change: that is no reason to lose what the features remember.
+        if self.breaker is not None and "breaker" in data:
+            self.breaker.load(data["breaker"])

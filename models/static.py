@@ -1,10 +1,36 @@
-"""The model that was trained offline."""
+"""The model that was trained offline: what it has to be, and the two that need nothing else."""
 
-from collections.abc import Mapping
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from headrace.models.features import Floats
+
+PARTS = 8  # into which events are cut to find the one on which a model fails
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Whatever gives each event a number: a class with these three is a model, and needs no base class.
+
+    ``score`` gets the columns that ``features`` names, in that order, and returns one finite number per
+    event. It looks at each event on its own and keeps nothing from one call to the next, so that where a batch
+    is cut never shows in a score; ``headrace.testing.check_laws`` checks that.
+    """
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that it reads, in order; none means all of the pipeline's."""
+
+    @property
+    def version(self) -> str:
+        """What is written into each prediction."""
+
+    def score(self, features: Mapping[str, Floats]) -> Floats:
+        """Return one score per event."""
 
 
 class Linear:
@@ -23,18 +49,122 @@ class Linear:
         self, weights: Mapping[str, float], *, bias: float = 0.0, version: str = "1", logistic: bool = True
     ) -> None:
         self.weights = {name: float(weight) for name, weight in weights.items()}
+        self.features = tuple(self.weights)
         self.bias = float(bias)
         self.version = version
         self.logistic = logistic
 
+    @np.errstate(over="ignore")  # exp of a large number is infinity, and one over that is zero: right
     def score(self, features: Mapping[str, Floats]) -> Floats:
         """Return one score per event."""
-        total = np.full_like(features[next(iter(self.weights))], self.bias) if self.weights else np.empty(0)
+        total: Any = self.bias
         for name, weight in self.weights.items():
-            total += weight * features[name]
+            term = weight * features[name]
+            term += total
+            total = term
         if not self.logistic:
-            return total
-        with np.errstate(over="ignore"):  # exp of a large number is infinity, and one over that is zero: right
-            squashed: Floats = 1.0 / (1.0 + np.exp(-total))
-        # An infinite sum would come out as a tidy zero or one, and hide what made it infinite.
-        return np.where(np.isfinite(total), squashed, np.nan)
+            return cast("Floats", total)
+        squashed: Floats = np.exp(-total)
+        squashed += 1.0
+        np.divide(1.0, squashed, out=squashed)
+        sound = np.isfinite(total)
+        if np.count_nonzero(sound) < len(sound):
+            squashed[~sound] = np.nan  # or it would be a tidy zero or one, and hide what made the sum infinite
+        return squashed
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with its numbers."""
+        if not self.weights:
+            yield "there are no weights"
+        for name, weight in [*self.weights.items(), ("bias", self.bias)]:
+            if not math.isfinite(weight):
+                yield f"{name} = {weight}: allowed are finite numbers"
+
+
+class Function:
+    """A function of your own as a model. Its parameters are named like features, unless ``features`` names them.
+
+    It gets whole columns, which it cannot write to, and returns one number per event.
+
+    >>> def either(amount, night):
+    ...     return np.maximum(amount / 1_000, 0.25 * night)
+    >>> model = Function(either, version="2")
+    >>> model.features, model.score({"amount": np.array([500.0]), "night": np.array([1.0])})
+    (('amount', 'night'), array([0.5]))
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, features: Sequence[str] | None = None, version: str = "1"
+    ) -> None:
+        if features is None:
+            features = _parameters(function)
+        self.features = tuple(features)
+        self.version = version
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"<Function of {', '.join(self.features)}, {getattr(self._function, '__name__', self._function)}>"
+
+    def score(self, features: Mapping[str, Floats]) -> Any:
+        """Return what the function makes of the columns."""
+        return self._function(*[_read_only(features[name]) for name in self.features or features])
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's parameters; none where it takes as many columns as there are."""
+    try:
+        kinds = {one.name: one.kind for one in inspect.signature(function).parameters.values()}
+    except (ValueError, TypeError):
+        kinds = {}
+    if inspect.Parameter.VAR_POSITIONAL in kinds.values():
+        return []
+    if not kinds:
+        raise ValueError(f"{function!r} names no parameters: say which features it gets, Function(..., features=[...])")
+    return list(kinds)
+
+
+def _read_only(column: Floats) -> Floats:
+    view = column.view()
+    view.flags.writeable = False
+    return view
+
+
+class ModelFailed(Exception):
+    """A model returned something that is not one number per event."""
+
+
+def told(error: Exception) -> str:
+    """Say what a model did."""
+    return str(error) if isinstance(error, ModelFailed) else f"raised {error!r}"
+
+
+def ask(model: Model, features: Mapping[str, Floats], count: int) -> tuple[Floats, dict[int, Exception]]:
+    """Return the scores, NaN where the model failed, and what it raised there.
+
+    A model fails with all events of a call; those that are not to blame get their score in calls without the others.
+    """
+    try:
+        return _scores(model, features, count), {}
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
+        if count == 1:
+            return np.full(1, np.nan), {0: error}
+    scores = np.empty(count)
+    failed: dict[int, Exception] = {}
+    size = -(-count // PARTS)
+    for begin in range(0, count, size):
+        end = min(begin + size, count)
+        part = {name: column[begin:end] for name, column in features.items()}
+        scores[begin:end], raised = ask(model, part, end - begin)
+        failed.update((begin + at, error) for at, error in raised.items())
+    return scores, failed
+
+
+@np.errstate(all="ignore")
+def _scores(model: Model, features: Mapping[str, Floats], count: int) -> Floats:
+    """Ask the model once; what it returns has to be a number per event."""
+    made = np.asarray(model.score(features))
+    if made.shape != (count,):
+        raise ModelFailed(f"returned shape {made.shape}, expected ({count},): one number per event")
+    if made.dtype.kind not in "fiub":
+        raise ModelFailed(f"returned {made.dtype}, expected float64: one number per event")
+    return made.astype(np.float64, copy=False)

@@ -119,7 +119,7 @@ class Label(Event):
 
 
 # What a prediction adds to the event's own id, time and key.
-OURS = frozenset({"score", "static", "online", "model", "version"})
+OURS = frozenset({"score", "static", "online", "model", "version", "flags"})
 _ROLES = {
     "id": ((str, int), "the id of an event is a str or an int"),
     "time": ((float, int), "the time of an event is a float, in seconds"),

@@ -1,6 +1,7 @@
 """What Headrace publishes for every event it scored."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -9,12 +10,35 @@ import msgspec
 from headrace.schemas.event import OURS, Event, columns_of
 
 
+class Flag(StrEnum):
+    """What a reader should know about how a score came about. The values are stable, and there may be more."""
+
+    STATIC_FALLBACK = "static_fallback"
+    LATE = "late"
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Flag.STATIC_FALLBACK: "the static model failed on this event, or rests because it failed on many; its fallback "
+    "gave the score, and `static` is null",
+    Flag.LATE: "the event came later than its features allow: it was scored by what is remembered, and was not "
+    "remembered itself",
+}
+
+FLAGS = tuple[str, ...]  # and no list, because nearly all predictions can share one that is empty
+
+
 @cache
 def prediction_type(events: type[Event], model: str, version: str) -> Callable[..., msgspec.Struct]:
     """Return the struct for one pipeline's predictions.
 
     Its first three fields are the event's own id, time and key, under the names that the event's
-    class gives them; a reader joins on those. ``online`` is null until there is a learner.
+    class gives them; a reader joins on those. ``online`` is null until there is a learner. ``flags`` is always
+    there: values of ``Flag``, of which an ordinary prediction has none.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -22,7 +46,7 @@ def prediction_type(events: type[Event], model: str, version: str) -> Callable[.
     ...     account: str
     >>> Prediction = prediction_type(Payment, "fraud", "1")
     >>> msgspec.json.encode(Prediction("p1", 12.5, "a7", score=0.25, static=0.25))
-    b'{"id":"p1","at":12.5,"account":"a7","score":0.25,"static":0.25,"online":null,"model":"fraud","version":"1"}'
+    b'{"id":"p1","at":12.5,...,"score":0.25,"static":0.25,"online":null,"model":"fraud","version":"1","flags":[]}'
     """
     wire, types = events.wire, columns_of(events)
     fields: list[Any] = [(name, types[name]) for name in dict.fromkeys((wire.id, wire.time, wire.key))]
@@ -32,6 +56,7 @@ def prediction_type(events: type[Event], model: str, version: str) -> Callable[.
         ("online", float | None, None),
         ("model", str, model),
         ("version", str, version),
+        ("flags", FLAGS, ()),
     ]
-    assert not {name for name, *_ in fields[:-5]} & OURS, "the event's class was checked for this"
+    assert not {name for name, *_ in fields[:-6]} & OURS, "the event's class was checked for this"
     return msgspec.defstruct("Prediction", fields, gc=False)

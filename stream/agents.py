@@ -59,7 +59,7 @@ class Scorer:
             self._label_codec = EventCodec(labels, bytes_max=config.event_bytes_max)
             self._label_time = attrgetter(labels.wire.time)
         self.turn = asyncio.Lock()  # one thing at a time happens to what is remembered
-        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.has_memory else 0.0
+        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.looks_back else 0.0
         self.scored = 0
         self.labelled = 0
         self.rejected = 0
@@ -70,7 +70,11 @@ class Scorer:
         memory.whole = False
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
+        breaker = memory.state.breaker
+        before = breaker.is_open if breaker else False
         scored = self.score(messages, memory.state)
+        if breaker and breaker.is_open != before:
+            log.warning("%s[%d]: %s", *memory.place, str(breaker))
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in scored.effects.alerts]
         others += map(self._outcome, scored.effects.outcomes)

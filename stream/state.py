@@ -255,6 +255,8 @@ class Memories:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-state")
         self._held: dict[int, Memory] = {}  # by the number of the partition
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
+        # Of a pipeline that only has a breaker, which begins closed, nothing is lost that anybody would miss.
+        self._may_lose = config.accept_state_loss or not pipeline.looks_back
         self.topics = pipeline.topics
         self._closing = False
 
@@ -375,7 +377,7 @@ class Memories:
     def _restored(self, place: Place, where: Where | None) -> Memory:
         local = self._load(place)
         if where is None:
-            if self._config.exactly_once and not self._config.accept_state_loss:
+            if self._config.exactly_once and not self._may_lose:
                 self._refuse_orphan(place)
             self._path(place).unlink(missing_ok=True)
             return self._new_at(place, None)
@@ -488,10 +490,9 @@ class Memories:
 
     def _lost(self, place: Place, where: Where, found: "Found") -> Memory:
         told = self._told(place, where, found)
-        if not self._config.accept_state_loss:
+        if not self._may_lose:
             raise StateLost(told)
-        log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
-        return self._new_at(place, where)
+        return self._anew(place, where, told)
 
     def _told(self, place: Place, where: Where | None, found: "Found") -> str:
         topic, number = place
@@ -517,9 +518,15 @@ class Memories:
             f"pipeline's: it cannot be carried over. Take a new group (it reads the topic anew), or begin with an "
             "empty memory by accept_state_loss=true"
         )
-        if not self._config.accept_state_loss:
+        if not self._may_lose:
             raise StateMismatch(told)
-        log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
+        return self._anew(place, where, told)
+
+    def _anew(self, place: Place, where: Where, told: str) -> Memory:
+        if self._config.accept_state_loss:
+            log.error("%s; accept_state_loss is set: this partition begins with an empty memory", told)
+        else:
+            log.info("%s[%d]: no feature has a memory, and the static model's breaker begins closed", *place)
         return self._new_at(place, where)
 
     def _new(self, place: Place, where: Where | None) -> Memory:

@@ -14,7 +14,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import headrace
-from headrace import Event, Linear, Pipeline, differs, distance_km, feature, field, log1p, multiple_of, per
+from headrace import (
+    Event,
+    Fallback,
+    Function,
+    Linear,
+    Pipeline,
+    differs,
+    distance_km,
+    feature,
+    field,
+    log1p,
+    multiple_of,
+    per,
+)
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
@@ -82,6 +95,18 @@ def _pipeline(
     return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max, missing=missing)
 
 
+def fussy(a, *others):
+    """Raise where one number is divisible by three, and so for any batch that has such an event."""
+    if (a % 3 == 0).any():
+        raise ArithmeticError("three")
+    return a + sum(others)
+
+
+def _failing(fallback: Any, **features: Feature) -> Pipeline:
+    static = Function(fussy, features=list(features), version="7")
+    return Pipeline(name="failing", events=Order, features=features, static=static, fallback=fallback)
+
+
 shop = per("shop")
 pair = per("shop", "coupon")
 
@@ -119,13 +144,26 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     ),
     "few keys": _pipeline(keys_max=5, a=shop.count("1h"), b=shop.distinct("note", "1d"), c=pair.count("1h")),
     "memory and a feature that raises": _pipeline(a=tight, b=shop.count("1h"), c=shop.sum("total", "1h")),
+    "function": Pipeline(
+        name="f", events=Order, features={"a": field("count"), "b": log1p("lat")}, static=Function(fussy)
+    ),
+    "fallback": _failing(0.5, a=field("count"), b=log1p("lat")),
+    "breaker": _failing(Fallback(0.5, failing=0.2, of_last=10, rest=25), a=field("count"), b=log1p("lat")),
+    "breaker that may open at every failure": _failing(Fallback(-1, failing=0.1, of_last=1, rest=1), a=field("count")),
+    "breaker, memory and a fallback that fails": _failing(
+        Fallback(Linear({"b": 1.0}, logistic=False), of_last=20, rest=10), a=shop.count("1h"), b=field("total")
+    ),
+    "late": _pipeline(a=shop.count("1m"), b=shop.distinct("note", "1m")),
     "no logistic": _pipeline(logistic=False, a=field("count"), b=distance_km("lat", "lon", of=(90.0, 0.0))),
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {
     "Event": "a base class for what is scored",
+    "Fallback": "what stands in for a model; some of the pipelines have one",
+    "Function": "a model; some of the pipelines have one",
     "Label": "a base class for what turned out true",
-    "Linear": "the model; every pipeline here has one",
+    "Linear": "a model; nearly every pipeline here has one",
+    "Model": "what a model has to be",
     "Pipeline": "what the laws are about",
     "per": "each of its features is looked for below",
 }
@@ -476,7 +514,7 @@ def test_predictions_of_another_version_are_others() -> None:
 def test_prediction_carries_id_time_and_key_under_the_names_of_the_event() -> None:
     events = some_events(Order, 3, 1)
     predictions = step(_pipeline(a=field("count")), events).predictions
-    fields = ("number", "when", "shop", "score", "static", "online", "model", "version")
+    fields = ("number", "when", "shop", "score", "static", "online", "model", "version", "flags")
     assert predictions[0].__struct_fields__ == fields
     made = [(one.number, one.when, one.shop, one.model, one.version) for one in predictions]
     assert made == [(one.number, one.when, one.shop, "small", "7") for one in events]

@@ -99,7 +99,15 @@ def test_a_prediction_has_the_fields_that_readers_count_on() -> None:
     score = made.pop("score")
     assert 0 < score < 1
     assert made.pop("static") == score
-    assert made == {"id": "p1", "at": 1.7e9, "card": "card-7", "online": None, "model": "fraud", "version": "1"}
+    assert made == {
+        "id": "p1",
+        "at": 1.7e9,
+        "card": "card-7",
+        "online": None,
+        "model": "fraud",
+        "version": "1",
+        "flags": [],
+    }
 
 
 def test_topics_are_those_of_the_options() -> None:

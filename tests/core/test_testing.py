@@ -21,6 +21,7 @@ from headrace.models import snapshot
 from headrace.models.laws import LAWS
 from headrace.models.pipeline import Effects
 from headrace.schemas.alert import Alert
+from headrace.schemas.codec import encode
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig, StateLost, StateMismatch
 from headrace.stream import driver as module
@@ -67,7 +68,7 @@ def test_predictions_are_those_of_the_pipeline_in_the_order_of_the_events() -> N
     driver = Driver(PIPELINE)
     driver.pipe_all(made)
     want = PIPELINE.step(made, PIPELINE.fresh()).predictions
-    assert driver.predictions == [msgspec.to_builtins(one) for one in want]
+    assert driver.predictions == [msgspec.json.decode(encode(one)) for one in want]
 
 
 def test_piping_one_by_one_all_at_once_or_over_more_partitions_gives_the_same_predictions() -> None:
