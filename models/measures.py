@@ -222,15 +222,14 @@ class _Multiclass(Measure):
     def read(self, scores: Any, labels: Any) -> tuple[list[Array], Array, Array]:
         true = as_classes(labels)
         if isinstance(scores, Mapping):
+            chances, given = chances_of(scores, true), given_in(scores, len(true))
             names = as_classes(scores)
-            table = np.array([np.asarray(scores[name], np.float64) for name in scores]).reshape(len(names), len(true))
-            table = np.where(np.isfinite(table), table, -1.0)
-            row_of = {name: row for row, name in enumerate(names)}
-            rows = np.array([row_of.get(one, -1) for one in true.tolist()], np.int64)
-            best = table.argmax(axis=0) if len(names) else np.zeros(len(true), np.int64)
-            chances = np.where(rows >= 0, table[rows, np.arange(len(true))], 0.0) if len(names) else np.zeros(len(true))
-            said = names[best] if len(names) else np.full(len(true), None)
-            given: Array = np.asarray((table >= 0.0).any(axis=0))
+            table = np.array([np.nan_to_num(scores[name], nan=-1.0) for name in scores]).reshape(len(names), len(true))
+            said = names[table.argmax(axis=0)] if len(names) else np.full(len(true), None)
+        elif isinstance(scores[0], Mapping):
+            chances = np.array([row.get(one, 0.0) for row, one in zip(scores, true.tolist(), strict=True)], np.float64)
+            said = as_classes([max(row, key=row.get) if row else None for row in scores])
+            given = _there(said)
         else:
             said, chances = as_classes(scores), np.full(len(true), np.nan)
             given = _there(said)
@@ -282,6 +281,37 @@ class _Multiclass(Measure):
             "kappa": _beyond(agreed, chance),
             "kappa_temporal": _beyond(agreed, _stayed(tally.counts)),
         }
+
+
+def as_columns(scores: Any) -> Mapping[Any, Floats]:
+    """Return the probabilities of each class as a column, also where they come as a dictionary per row.
+
+    >>> as_columns([{"b": 1.0}, {"a": 0.25, "b": 0.75}, {}])
+    {'a': array([ nan, 0.25,  nan]), 'b': array([1.  , 0.75,  nan])}
+    """
+    if isinstance(scores, Mapping):
+        return scores
+    names = sorted({name for row in scores for name in row}, key=repr)  # as no batch has an order of its own
+    return {name: np.array([row.get(name, np.nan) for row in scores], np.float64) for name in names}
+
+
+def given_in(scores: Mapping[Any, Floats], count: int) -> Array:
+    """Say of each row whether it has a probability for any class."""
+    given = np.zeros(count, bool)
+    for column in scores.values():
+        given |= np.isfinite(column)
+    return given
+
+
+def chances_of(scores: Mapping[Any, Floats], true: Array) -> Floats:
+    """Return the probability that each true class was given: zero where the model has none for it."""
+    row_of = {name: row for row, name in enumerate(as_classes(scores).tolist(), start=1)}
+    table = np.zeros((1 + len(scores), len(true)))
+    for row, column in enumerate(scores.values(), start=1):
+        table[row] = np.nan_to_num(column)
+    rows = np.array([row_of.get(one, 0) for one in true.tolist()], np.int64)
+    made: Floats = table[rows, np.arange(len(true))]
+    return made
 
 
 def _square(values: Floats) -> tuple[Floats, Floats]:

@@ -151,6 +151,19 @@ def test_every_number_of_a_multiclass_model_is_rivers() -> None:
     assert mine["classes"] == 7
 
 
+def test_probabilities_may_come_as_a_dictionary_per_row() -> None:
+    listed: list[dict[str, float]] = [{}, {"a": 0.5, "b": 0.5}, {"b": 0.5, "a": 0.5}, {"b": 1.0}]
+    rows, columns = Quality("multiclass"), Quality("multiclass")
+    rows.add([1.0] * 4, listed, ["a", "a", "a", "a"])
+    told = rows.report()["overall"]
+    # Of two that are equally likely the first one is meant, as in River; a class that is not named has no chance.
+    assert (told["count"], told["unusable"], told["accuracy"]) == (3, 1, 1 / 3)
+    assert told["log_loss"] == pytest.approx((2 * math.log(2) - math.log(1e-15)) / 3)
+    table = {"a": np.array([np.nan, 0.5, 0.4, np.nan]), "b": np.array([np.nan, 0.5, 0.6, 1.0])}
+    columns.add([1.0] * 4, table, ["a", "a", "a", "a"])
+    assert columns.report()["overall"]["accuracy"] == 1 / 3
+
+
 def test_every_number_of_a_regression_is_rivers() -> None:
     select = compose.SelectType(int, float)
     model = select | preprocessing.StandardScaler() | linear_model.LinearRegression()
