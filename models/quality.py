@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from headrace.models.exact import exact_sums
-from headrace.models.keyed import seconds
 from headrace.models.measures import CHANGED, CLASSES_MAX, FIRST, STAYED, UNIT, UNUSABLE, Kind, Parts, Told, measure_of
 from headrace.models.memory import Array, Ints
 from headrace.models.ranking import NUMBER_BINS, PROBABILITY_BINS
 from headrace.models.tally import TILES, Window
+from headrace.schemas.span import seconds
 
 WEIGHT_MAX = float(1 << 20)
 
@@ -75,8 +75,9 @@ class Quality:
     def revise(self, at: Any, scores: Any, old_labels: Any, new_labels: Any, weights: Any = None) -> None:
         """Take labels back that were wrong, and add the right ones: times, scores and weights are those of ``add``.
 
-        A label that has left the window changes what is over all only. What ``kappa_temporal`` compares with stays:
-        at its time the old label was the one that was known.
+        A label that has left the window changes what is over all only, and so does one of which the time is not known
+        any more and given as NaN. What ``kappa_temporal`` compares with stays: at its time the old label was the one
+        that was known.
         """
         self._take(at, scores, old_labels, weights, sign=-1, fresh=False)
         self._take(at, scores, new_labels, weights, sign=1, fresh=False)
@@ -140,7 +141,7 @@ class Quality:
         assert len(there) == len(given) == len(at), "one score and one label for each time"
         units = sign * _units(weights, len(at))
         placed = self.window.has_place(at)
-        usable = placed & there & given
+        usable = there & given & (placed if fresh else True)
         if placed.any() and fresh:
             newest = float(at[placed].max())
             self.at = newest if self.at is None else max(self.at, newest)

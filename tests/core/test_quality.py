@@ -431,6 +431,17 @@ def test_a_correction_of_what_has_left_the_window_changes_the_whole_only() -> No
     assert (before["overall"]["accuracy"], after["overall"]["accuracy"]) == (0.5, 1.0)
 
 
+def test_a_correction_of_what_nobody_knows_the_time_of_changes_the_whole_only() -> None:
+    quality, right = Quality("binary", window="1h"), Quality("binary", window="1h")
+    quality.add([0.0, 1e6], [0.9, 0.8], [0, 1])
+    before = quality.report()["recent"]
+    quality.revise([math.nan, math.nan], [0.9, 0.8], [0, 1], [1, 0])
+    right.add([0.0, 1e6], [0.9, 0.8], [1, 0])
+    after = quality.report()
+    assert after["recent"] == before
+    assert {**after["overall"], "kappa_temporal": None} == {**right.report()["overall"], "kappa_temporal": None}
+
+
 def test_inputs_are_left_alone() -> None:
     for kind in KINDS:
         stream = _stream(kind, 100, 1)
