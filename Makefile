@@ -35,10 +35,10 @@ faults: .venv/installed-dev  ## every fault scenario in full, for several seeds 
 	HEADRACE_FAULTS=full $(BIN)/python -m pytest -m broker tests/broker
 
 clean:  ## remove .venv and whatever the tools left behind
-	rm -rf .venv build dist headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs
+	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs
 
 # A stamp is newer than what it was installed from, so a second call installs nothing.
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml setup.py models/_kernel.c
 	@$(PYTHON) -c '$(ENOUGH)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .

@@ -21,9 +21,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from river import base
 
 from headrace.models import snapshot
+from headrace.models.agreement import follow, same_state, some_rows
 from headrace.models.features import parts
+from headrace.models.learners import learner_of
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.event import Event, columns_of
 
@@ -148,6 +151,34 @@ def nothing_but_finite_numbers_leaves(pipeline: Pipeline, seed: int) -> None:
     for made in effects.predictions:
         score = getattr(made, "score")  # noqa: B009 - the struct's type is made at run time
         assert score - score == 0.0, f"seed {seed}: score = {score}"
+
+
+def kernels_agree_with_river(model: base.Estimator, seed: int) -> None:
+    """A compiled learner gives River's scores and weights, bit for bit, and either takes over from the other.
+
+    It is about a model of River's, not about a pipeline, so ``check`` does not run it. Where River itself learns
+    there is nothing to compare: ``headrace.models.learners.why_river`` says so.
+
+    >>> from river import linear_model, preprocessing
+    >>> kernels_agree_with_river(preprocessing.StandardScaler() | linear_model.LogisticRegression(), seed=1)
+    """
+    rng = random.Random(seed)  # noqa: S311
+    kernel, river = learner_of(model), learner_of(model, kernel=False)
+    if kernel.engine == "river":
+        return
+    columns, labels = some_rows(seed, COUNT, kernel.kind, wild=bool(seed % 2))
+    moved = rng.randrange(1, COUNT)
+    for some in (slice(0, moved), slice(moved, COUNT)):
+        part, known = {name: column[some] for name, column in columns.items()}, labels[some]
+        cuts = [rng.randrange(1, COUNT) for _ in range(rng.choice((0, 1, 10, 100)))]
+        told = f"seed {seed}: {kernel!r}, rows {some.start} to {some.stop}"
+        assert follow(kernel, part, known, cuts) == follow(river, part, known, []), f"{told}: other scores than River's"
+        assert same_state(kernel, river), f"{told}: it has learned something else than River"
+        # Each goes on with what the other one has learned, as on another machine.
+        mine, theirs = (snapshot.decode(snapshot.encode(one.dump())) for one in (kernel, river))
+        kernel, river = learner_of(model), learner_of(model, kernel=False)
+        kernel.load(theirs)
+        river.load(mine)
 
 
 def _same(got: list[msgspec.Struct], want: list[msgspec.Struct], told: str, id_field: str) -> None:

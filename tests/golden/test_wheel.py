@@ -3,6 +3,7 @@
 After a file was added or taken away on purpose: ``python tests/golden/test_wheel.py`` writes the list anew.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,22 +19,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = Path(__file__).with_name("wheel.txt")
 PACKAGES = ("schemas", "models", "stream")
-SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "src", *PACKAGES, "examples")
+COMPILED = "headrace/models/_kernel.abi3.so"  # where it can be: it is optional
+SHIPPED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", *PACKAGES, "examples")
 
 
-def _build(folder: Path) -> Path:
+def _build(folder: Path, **env: str) -> Path:
     """Build the wheel from a copy: a `build/` left over in the checkout would add files long deleted."""
     source = folder / "source"
     source.mkdir()
     for name in SHIPPED:
         if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so")
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy2(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run(
         [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)],
+        env=os.environ | env,
         capture_output=True,
         text=True,
         check=False,
@@ -75,7 +78,22 @@ def _run(python: Path, code: str, folder: Path) -> subprocess.CompletedProcess[s
 
 
 def test_wheel_has_exactly_these_files(wheel: Path) -> None:
-    assert _names(wheel) == PINNED.read_text().split(), "if this is meant: python tests/golden/test_wheel.py"
+    assert [name for name in _names(wheel) if name != COMPILED] == PINNED.read_text().split(), (
+        "if this is meant: python tests/golden/test_wheel.py"
+    )
+
+
+def test_wheel_has_the_kernel_where_it_can_be_compiled(wheel: Path, python: Path, tmp_path: Path) -> None:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    possible = shutil.which(compiler) is not None and headers.is_file()
+    assert (COMPILED in _names(wheel)) == possible, f"{compiler}, {headers}"
+    done = _run(python, "from headrace.models.kernels import compiled; print(compiled())", tmp_path)
+    assert done.stdout.strip() == str(possible), done.stderr
+
+
+def test_wheel_is_built_without_a_compiler_too(tmp_path: Path) -> None:
+    assert _names(_build(tmp_path, CC="/bin/false")) == PINNED.read_text().split()
 
 
 def test_wheel_has_every_module_of_the_packages_and_the_examples(wheel: Path) -> None:
@@ -112,4 +130,5 @@ def test_packages_have_no_bare_name(python: Path, tmp_path: Path, package: str) 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        PINNED.write_text("".join(f"{name}\n" for name in _names(_build(Path(scratch)))))
+        names = _names(_build(Path(scratch)))
+        PINNED.write_text("".join(f"{name}\n" for name in names if name != COMPILED))
