@@ -12,7 +12,7 @@ setup(
             "headrace.models._kernel",
             sources=["models/_kernel.c"],
             libraries=["m"],
-            # Without the second argument, some processors would fuse a * b + c and round once, where River rounds twice.
+            # Without the second one, some processors would fuse a * b + c and round once, where River rounds twice.
             extra_compile_args=["-O3", "-ffp-contract=off"],
             py_limited_api=True,
             optional=True,
