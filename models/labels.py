@@ -59,6 +59,7 @@ class Outcomes(NamedTuple):
     at: Floats  # when it was true: a label's own time, or the end of the time that an event has
     labels: Floats
     was: Floats  # NaN where nothing was known
+    since: Floats  # when what was taken for true first was
     of: Scored
 
     @property
@@ -72,9 +73,12 @@ class Outcomes(NamedTuple):
         if len(places) == len(self.by):
             return self
         kept = [self.by[at] for at in places.tolist()]
-        return Outcomes(kept, self.at[places], self.labels[places], self.was[places], self.of.only(places))
+        columns = (self.at, self.labels, self.was, self.since)
+        return Outcomes._make([kept, *(one[places] for one in columns), self.of.only(places)])
 
 
+_KINDS = (By.LABEL, By.REVISION, By.LATE, By.TIMEOUT)
+_LABEL, _REVISION, _LATE, _TIMEOUT = range(4)
 TEACHES = frozenset({By.LABEL, By.TIMEOUT})  # what is true of an event becomes known for the first time
 
 
@@ -111,6 +115,7 @@ class Waiting:
                 "at": Measure("f8", NEVER),
                 "wrote": Measure("f8", NEVER),
                 "label": Measure("f8", np.nan),
+                "since": Measure("f8", np.nan),
                 "static": Measure("f8", np.nan),
                 "online": Measure("f8", np.nan),
                 "score": Measure("f8", np.nan),
@@ -186,7 +191,7 @@ class Waiting:
                 self._groups[row] = group
         self._rows["arrived"][rows] = self._arrived + np.arange(scored.size)
         self._rows["standing"][rows] = Standing.WAITING
-        self._rows["label"][rows] = np.nan
+        self._rows["label"][rows] = self._rows["since"][rows] = np.nan
         for name in ("at", "wrote", "features", "static", "online", "score"):
             self._rows[name][rows] = getattr(scored, name)
         self._arrived += scored.size
@@ -201,47 +206,45 @@ class Waiting:
 
     def label(self, ids: Sequence[Id], keys: Sequence[Any], *, at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
         """Take labels; return what became known by them. A label that is NaN says that nobody knows."""
-        made: list[Outcomes] = []
-        for run in _runs(ids):
-            made += self._label(ids[run], keys[run], at[run], labels[run], wrote[run])
+        made = [self._label(ids[run], keys[run], at[run], labels[run], wrote[run]) for run in _runs(ids)]
         return _together(made) if made else self._outcomes([], [], [], [], np.empty(0, np.int64))
 
-    def _label(
-        self, ids: Sequence[Id], keys: Sequence[Any], at: Floats, labels: Floats, wrote: Floats
-    ) -> Iterator[Outcomes]:
+    def _label(self, ids: Sequence[Id], keys: Sequence[Any], at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
         """Take labels of which no two are of the same event."""
         unknown = np.isnan(labels)
         self.counts["null"] += int(unknown.sum())
         rows = self._ids.found(ids)
-        early = np.flatnonzero((rows < 0) & ~unknown)
-        for place in early.tolist():
+        for place in np.flatnonzero((rows < 0) & ~unknown).tolist():
             self._wait(ids[place], keys[place], float(at[place]), float(labels[place]), float(wrote[place]))
         known = np.flatnonzero((rows >= 0) & ~unknown)
         rows, at, labels = rows[known], at[known], labels[known]
         standing, was = self._rows["standing"][rows], self._rows["label"][rows]
         up = self._rows["at"][rows] + self._truth.within
         late = (at > up) & (standing == Standing.WAITING)
-        same = ~late & (was == labels)
-        by: Array = np.full(len(rows), By.LABEL, object)
-        by[standing != Standing.WAITING] = By.REVISION
-        if late.any():
-            if self._truth.otherwise is None:
-                by[late] = By.LATE
-            else:
-                # Its time is up, though nobody has looked yet: what is true of such an event is true of it first.
-                places = np.flatnonzero(late)
-                yield self._time_out(rows[places], up[places])
-                was[places] = self._truth.otherwise
-                same[places] = was[places] == labels[places]
-                by[places] = By.REVISION
+        by = np.where(standing == Standing.WAITING, _LABEL, _REVISION)
+        by[late] = _LATE if self._truth.otherwise is None else _REVISION
+        order = 2 * np.arange(len(rows)) + 1
+        if self._truth.otherwise is not None and late.any():
+            # Their time is up, though nobody has looked yet: what is true of such an event was true of it first.
+            places, otherwise = np.flatnonzero(late), np.full(late.sum(), self._truth.otherwise)
+            self._time_out(rows[places], up[places])
+            was[places] = otherwise
+            order = np.concatenate([order, 2 * places])
+            by = np.concatenate([by, np.full(len(places), _TIMEOUT)])
+            rows, at = np.concatenate([rows, rows[places]]), np.concatenate([at, up[places]])
+            labels = np.concatenate([labels, otherwise])
+            was = np.concatenate([was, np.full(len(places), np.nan)])
+        same = was == labels
         self.counts["duplicate"] += int(same.sum())
-        keep = ~same
-        rows, at, labels, was, by = rows[keep], at[keep], labels[keep], was[keep], by[keep]
-        told = np.array([one is not By.LATE for one in by.tolist()], bool)
+        chosen = np.argsort(order)
+        chosen = chosen[~same[chosen]]
+        rows, at, labels, was, by = rows[chosen], at[chosen], labels[chosen], was[chosen], by[chosen]
+        first, told = by == _LABEL, (by == _LABEL) | (by == _REVISION)
+        self._rows["since"][rows[first]] = at[first]
         self._rows["label"][rows[told]] = labels[told]
         self._rows["standing"][rows[told]] = Standing.LABELLED
-        self.counts.update(map(str, by.tolist()))
-        yield self._outcomes(by.tolist(), at, labels, was, rows)
+        self.counts.update(_KINDS[one].value for one in by.tolist() if one != _TIMEOUT)
+        return self._outcomes([_KINDS[one] for one in by.tolist()], at, labels, was, rows)
 
     def _wait(self, one: Id, key: Any, at: float, label: float, wrote: float) -> None:
         before = self._early.pop(one, None)
@@ -263,7 +266,10 @@ class Waiting:
         due = self._in_order(np.flatnonzero(waits & up))
         made = []
         if len(due) and self._truth.otherwise is not None:
-            made.append(self._time_out(due, at[due] + within))
+            self._time_out(due, at[due] + within)
+            labels = np.full(len(due), self._truth.otherwise)
+            by = [By.TIMEOUT] * len(due)
+            made.append(self._outcomes(by, at[due] + within, labels, np.full(len(due), np.nan), due))
         else:
             self.counts["unlabelled"] += len(due)
         leaving = used & up & ((at + self._stays <= event) | (wrote + self._stays <= wall))
@@ -272,13 +278,12 @@ class Waiting:
         self._look_ahead()
         return _together(made)
 
-    def _time_out(self, rows: Ints, up: Floats) -> Outcomes:
+    def _time_out(self, rows: Ints, up: Floats) -> None:
         assert self._truth.otherwise is not None
+        self._rows["since"][rows] = up
         self._rows["standing"][rows] = Standing.TIMED_OUT
         self._rows["label"][rows] = self._truth.otherwise
-        self.counts[By.TIMEOUT] += len(rows)
-        labels = np.full(len(rows), self._truth.otherwise)
-        return self._outcomes([By.TIMEOUT] * len(rows), up, labels, np.full(len(rows), np.nan), rows)
+        self.counts["timeout"] += len(rows)
 
     def _orphans(self, wall: float, event: float) -> Outcomes:
         """Give up labels whose event did not come, the oldest first, and those for which there is no room."""
@@ -301,7 +306,7 @@ class Waiting:
         )
         at = np.array([at for _, _, at, _, _ in labels], np.float64)
         told = np.array([label for _, _, _, label, _ in labels], np.float64)
-        return Outcomes([By.ORPHAN] * len(labels), at, told, none, of)
+        return Outcomes([By.ORPHAN] * len(labels), at, told, none, none, of)
 
     def _make_room(self) -> None:
         """Forget the events that wait for longest."""
@@ -341,7 +346,8 @@ class Waiting:
         columns = [self._rows[name][rows] for name in ("at", "wrote", "features", "static", "online", "score")]
         groups = [self._groups[row] for row in listed] if self._groups else []
         of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
-        return Outcomes(by, np.asarray(at, np.float64), np.asarray(labels, np.float64), np.asarray(was, np.float64), of)
+        told = (np.asarray(column, np.float64) for column in (at, labels, was))
+        return Outcomes._make([by, *told, self._rows["since"][rows], of])
 
     # What is kept.
 
@@ -403,5 +409,5 @@ def _together(parts: Sequence[Outcomes]) -> Outcomes:
         [value for column in columns for value in column] if isinstance(columns[0], list) else np.concatenate(columns)
     )
     of = Scored._make(joined(columns) for columns in zip(*[one.of for one in some], strict=True))
-    by, at, labels, was = (joined(columns) for columns in list(zip(*some, strict=True))[:4])
-    return Outcomes(by, at, labels, was, of)
+    by, *columns = (joined(columns) for columns in list(zip(*some, strict=True))[:-1])
+    return Outcomes._make([by, *columns, of])

@@ -18,7 +18,9 @@ AssertionError: seed 1: the batch was cut at 35 of 200, and event 'id-0' scored 
 import random
 import string
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import msgspec
 from river import base
@@ -27,7 +29,8 @@ from headrace.models import snapshot
 from headrace.models.agreement import follow, same_state, some_rows
 from headrace.models.features import parts
 from headrace.models.learners import learner_of
-from headrace.models.pipeline import Effects, Pipeline
+from headrace.models.pipeline import Effects, Pipeline, together
+from headrace.models.state import State
 from headrace.schemas.event import Event, columns_of
 
 Law = Callable[[Pipeline, int], None]
@@ -64,22 +67,69 @@ def _some_value(hint: Any, rng: random.Random) -> Any:
     return None
 
 
+class Steps(NamedTuple):
+    """What comes to a pipeline: records of its topics, and times that it is told, in their order."""
+
+    items: list[tuple[str, Any]]  # events, labels, or a time
+
+    def play(self, pipeline: Pipeline, state: State, *, one_by_one: bool = False) -> Effects:
+        """Do all of it, with as many of a kind at once as follow each other."""
+        made: list[Effects] = []
+        for kind, run in groupby(self.items, itemgetter(0)):
+            some = [item for _, item in run]
+            for batch in [[item] for item in some] if one_by_one or kind == "time" else [some]:
+                if kind == "events":
+                    made.append(pipeline.step(batch, state))
+                elif kind == "labels":
+                    made.append(pipeline.learn(batch, state))
+                else:
+                    made.append(pipeline.tick(state, wall=batch[0], event=batch[0]))
+        return together(made)
+
+    def cut(self, at: int) -> "tuple[Steps, Steps]":
+        """Return what comes before, and from then on."""
+        return Steps(self.items[:at]), Steps(self.items[at:])
+
+
+def some_steps(pipeline: Pipeline, count: int, seed: int) -> Steps:
+    """Return events, and where there are labels for them also those: early, late, twice, and of nobody."""
+    events = some_events(pipeline.events, count, seed)
+    if pipeline.labels is None:
+        return Steps([("events", event) for event in events])
+    rng = random.Random(seed)  # noqa: S311
+    wire, truth = pipeline.labels.wire, pipeline.labels.truth
+    items: list[tuple[str, Any]] = []
+    for number, event in enumerate(events):
+        items.append(("events", event))
+        while number % 10 == 9 and rng.random() < 0.85:
+            of = events[min(count - 1, max(0, number + rng.randrange(-30, 10)))]
+            at = getattr(of, pipeline.wire.time) + rng.choice((0.0, 0.5, 0.9, 1.1)) * truth.within
+            label = pipeline.labels(
+                **{wire.id: getattr(of, pipeline.wire.id), wire.time: at, wire.key: getattr(of, pipeline.wire.key)},
+                **{truth.field: rng.randrange(2)},
+            )
+            items.append(("labels", label))
+        if rng.random() < 0.03:
+            items.append(("time", getattr(event, pipeline.wire.time) + rng.choice((0.0, truth.within))))
+    return Steps(items)
+
+
 def where_a_batch_is_cut_never_shows(pipeline: Pipeline, seed: int) -> None:
     """Kafka cuts batches where it likes, so a cut must not move a single bit."""
-    events = some_events(pipeline.events, COUNT, seed)
-    cut = random.Random(seed).randrange(1, COUNT)  # noqa: S311
-    want = pipeline.step(events, pipeline.fresh()).predictions
+    steps = some_steps(pipeline, COUNT, seed)
+    cut = random.Random(seed).randrange(1, len(steps.items))  # noqa: S311
+    want = steps.play(pipeline, pipeline.fresh())
     state = pipeline.fresh()
-    got = pipeline.step(events[:cut], state).predictions + pipeline.step(events[cut:], state).predictions
-    _same(got, want, f"seed {seed}: the batch was cut at {cut} of {COUNT}", pipeline.wire.id)
+    before, after = steps.cut(cut)
+    got = together([before.play(pipeline, state), after.play(pipeline, state)])
+    _same(got, want, f"seed {seed}: the batch was cut at {cut} of {len(steps.items)}", pipeline.wire.id)
 
 
 def one_by_one_is_the_same_as_all_at_once(pipeline: Pipeline, seed: int) -> None:
     """A quiet stream brings events alone, a busy one by the thousand."""
-    events = some_events(pipeline.events, COUNT, seed)
-    state = pipeline.fresh()
-    got = [made for event in events for made in pipeline.step([event], state).predictions]
-    want = pipeline.step(events, pipeline.fresh()).predictions
+    steps = some_steps(pipeline, COUNT, seed)
+    got = steps.play(pipeline, pipeline.fresh(), one_by_one=True)
+    want = steps.play(pipeline, pipeline.fresh())
     _same(got, want, f"seed {seed}: events came one by one", pipeline.wire.id)
 
 
@@ -104,30 +154,32 @@ def inputs_are_left_alone(pipeline: Pipeline, seed: int) -> None:
 
 def the_same_events_give_the_same_effects(pipeline: Pipeline, seed: int) -> None:
     """After a crash the same events are scored again, by another process."""
-    events = some_events(pipeline.events, COUNT, seed)
-    want, got = pipeline.step(events, pipeline.fresh()), pipeline.step(events, pipeline.fresh())
-    _same(got.predictions, want.predictions, f"seed {seed}: the same events again", pipeline.wire.id)
+    steps = some_steps(pipeline, COUNT, seed)
+    want, got = steps.play(pipeline, pipeline.fresh()), steps.play(pipeline, pipeline.fresh())
+    _same(got, want, f"seed {seed}: the same events again", pipeline.wire.id)
     assert got.rejections == want.rejections, f"seed {seed}: other rejections for the same events"
 
 
 def a_restored_snapshot_goes_on_alike(pipeline: Pipeline, seed: int) -> None:
     """A partition moves to another worker in the middle of the stream, and nobody can tell."""
-    events = some_events(pipeline.events, COUNT, seed)
-    cut = random.Random(seed).randrange(1, COUNT)  # noqa: S311
+    steps = some_steps(pipeline, COUNT, seed)
+    cut = random.Random(seed).randrange(1, len(steps.items))  # noqa: S311
+    before, after = steps.cut(cut)
     stayed = pipeline.fresh()
-    pipeline.step(events[:cut], stayed)
+    before.play(pipeline, stayed)
     moved = pipeline.fresh()
     moved.load(snapshot.decode(snapshot.encode(stayed.dump())))
-    want, got = pipeline.step(events[cut:], stayed), pipeline.step(events[cut:], moved)
-    _same(got.predictions, want.predictions, f"seed {seed}: the state moved at {cut} of {COUNT}", pipeline.wire.id)
+    want, got = after.play(pipeline, stayed), after.play(pipeline, moved)
+    _same(got, want, f"seed {seed}: the state moved at {cut} of {len(steps.items)}", pipeline.wire.id)
 
 
 def what_was_remembered_makes_the_state_again(pipeline: Pipeline, seed: int) -> None:
     """The changelog holds what each step took in; a state that is fed with it is the one that was lost."""
-    events = some_events(pipeline.events, COUNT, seed)
+    rest = some_steps(pipeline, COUNT, seed)
     lived, again = pipeline.fresh(), pipeline.fresh()
-    for at in range(0, COUNT, COUNT // 4):
-        change = pipeline.step(events[at : at + COUNT // 4], lived).change
+    while rest.items:
+        some, rest = rest.cut(COUNT // 4)
+        change = some.play(pipeline, lived).change
         if change is not None:
             again.take(snapshot.decode(snapshot.encode(change)))
     same = snapshot.encode(lived.dump()) == snapshot.encode(again.dump())
@@ -139,7 +191,7 @@ def state_stops_growing(pipeline: Pipeline, seed: int) -> None:
     state = pipeline.fresh()
     sizes = []
     for half in range(2):
-        pipeline.step(some_events(pipeline.events, 10 * COUNT, seed + half), state)
+        some_steps(pipeline, 10 * COUNT, seed + half).play(pipeline, state)
         sizes.append(len(snapshot.encode(state.dump())))
     grown = sizes[1] - sizes[0]
     assert grown <= max(4_096, sizes[0]), f"seed {seed}: the state grew by {grown} bytes after it had {sizes[0]}"
@@ -181,12 +233,20 @@ def kernels_agree_with_river(model: base.Estimator, seed: int) -> None:
         river.load(mine)
 
 
-def _same(got: list[msgspec.Struct], want: list[msgspec.Struct], told: str, id_field: str) -> None:
-    assert len(got) == len(want), f"{told}, and {len(got)} were scored, not {len(want)}"
-    for mine, theirs in zip(got, want, strict=True):
+def _same(got: Effects, want: Effects, told: str, id_field: str) -> None:
+    many, wanted = len(got.predictions), len(want.predictions)
+    assert many == wanted, f"{told}, and {many} were scored, not {wanted}"
+    for mine, theirs in zip(got.predictions, want.predictions, strict=True):
         if mine != theirs:
             identity = getattr(theirs, id_field)
             raise AssertionError(f"{told}, and event {identity!r} scored {mine.score}, not {theirs.score}")  # type: ignore[attr-defined]
+    for known, wanted_known in zip(_stories(got, id_field), _stories(want, id_field), strict=True):
+        assert known == wanted_known, f"{told}, and what became known is {known}, not {wanted_known}"
+
+
+def _stories(effects: Effects, id_field: str) -> list[Any]:
+    """Return what became known, event by event."""
+    return sorted(effects.outcomes, key=lambda one: str(getattr(one, id_field)))
 
 
 LAWS: tuple[Law, ...] = (

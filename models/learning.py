@@ -1,71 +1,19 @@
 """What is learned in one partition: by the learner, by the combination, and by whoever asks how good they are."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
+from headrace.models.learners import Learner
 from headrace.models.memory import Floats
+from headrace.models.mixer import Mixer
+from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
 from headrace.schemas.outcome import By
 
 REVISES = frozenset({By.REVISION})
-
-
-class Learner(Protocol):
-    """A model that keeps learning, row by row. Predicting changes nothing."""
-
-    @property
-    def seen(self) -> int:
-        """How many rows it has learned from."""
-
-    def predict(self, columns: Mapping[str, Floats]) -> Floats:
-        """Return a score per row."""
-
-    def learn(self, columns: Mapping[str, Floats], labels: Floats) -> None:
-        """Learn from each row, in order."""
-
-    def predict_learn(self, columns: Mapping[str, Floats], labels: Floats) -> Floats:
-        """Return a score per row, each made before its label was learned; a label that is NaN teaches nothing."""
-
-    def dump(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
-
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Take what ``dump`` returned."""
-
-
-class Mixer(Protocol):
-    """Makes one score of two, and learns which of them to believe."""
-
-    def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> tuple[Floats, Floats]:
-        """Return a score per row, and how much of it is the learner's."""
-
-    def learn(self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None) -> None:
-        """Learn from what turned out to be true."""
-
-    def dump(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
-
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Take what ``dump`` returned."""
-
-
-class Judge(Protocol):
-    """Knows how good a model has been."""
-
-    def add(self, at: Floats, scores: Floats, labels: Floats) -> None:
-        """Take labels in, each with the score that its event was given."""
-
-    def revise(self, at: Floats, scores: Floats, old_labels: Floats, new_labels: Floats) -> None:
-        """Take labels back that were wrong, and the right ones in."""
-
-    def dump(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
-
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Take what ``dump`` returned."""
 
 
 class Learning:
@@ -82,7 +30,7 @@ class Learning:
         *,
         learner: Learner | None = None,
         mixer: Mixer | None = None,
-        judges: Mapping[str, Judge] | None = None,
+        judges: Mapping[str, Quality] | None = None,
     ) -> None:
         self.features = tuple(features)
         self.waiting = Waiting(features, truth) if truth else None  # labels come with their events otherwise
@@ -91,24 +39,53 @@ class Learning:
         self.judges = dict(judges or {})  # by what they judge: a field of Scored
         self.taught = 0
 
-    def online(self, made: Mapping[str, Floats]) -> Floats | None:
-        """Return what the learner says of events, or None without one."""
-        if self.learner is None:
-            return None
+    def online(self, made: Mapping[str, Floats]) -> Floats:
+        """Return what the learner says of events."""
+        assert self.learner is not None
         with np.errstate(all="ignore"):
-            return self.learner.predict({name: made[name] for name in self.features})
+            return self.learner.predict(self._read(made))
 
-    def combined(self, static: Floats | None, online: Floats | None, groups: Sequence[Any] | None) -> Floats:
-        """Return the score of events: what both models say together, or what the only one says."""
-        if static is None or online is None:
-            known = online if static is None else static
-            assert known is not None, "a pipeline has a model at the least"
-            return known
+    def online_known(self, made: Mapping[str, Floats], labels: Floats) -> Floats:
+        """Return what the learner says of events, each before it learns what is true of that one."""
+        assert self.learner is not None
+        with np.errstate(all="ignore"):
+            return self.learner.predict_learn(self._read(made), labels)
+
+    def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> Floats:
+        """Return what both models say together; what one of them does not know, the other says alone."""
         if self.mixer is None:
-            return static
-        return self.mixer.combined(static, online, groups)[0]
+            return np.where(np.isnan(static), online, static)
+        scores: Floats = self.mixer.combined(static, online, groups)[0]
+        return scores
+
+    def combined_known(
+        self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats
+    ) -> Floats:
+        """Return what both models say together of events, each before it is learned what is true of that one."""
+        if self.mixer is None:
+            return self.combined(static, online, groups)
+        scores = np.empty(len(static))
+        for place in range(len(static)):
+            row = slice(place, place + 1)
+            group = None if groups is None else groups[row]
+            scores[row] = self.combined(static[row], online[row], group)
+            if not np.isnan(labels[place]):
+                self._mix(static[row], online[row], labels[row], group, at[row])
+        return scores
+
+    def _read(self, made: Mapping[str, Floats]) -> dict[str, Floats]:
+        return {name: made[name] for name in self.features}
+
+    def _mix(self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats) -> None:
+        if self.mixer is not None:
+            self.mixer.learn(static, online, labels, groups, at)
 
     # What comes, and becomes known.
+
+    @property
+    def waits_for_events(self) -> bool:
+        """Say whether there are labels whose event has not come."""
+        return self.waiting is not None and self.waiting.early > 0
 
     def cuts(self, ids: Sequence[Id]) -> list[int]:
         """Return where a batch is to be cut: after an event whose label is there already, which teaches at once."""
@@ -130,28 +107,31 @@ class Learning:
         return self._heard(self.waiting.tick(wall=wall, event=event))
 
     def known(self, scored: Scored, labels: Floats) -> None:
-        """Learn from events whose labels came with them; what is NaN teaches nothing."""
-        self._judge(scored.at, scored, labels)
-        if self.mixer is not None:
-            self.mixer.learn(scored.static, scored.online, labels, scored.groups or None)
-        self.taught += int((~np.isnan(labels)).sum())
+        """Note what was true of events whose labels came with them. Both models have learned it by now."""
+        there = np.flatnonzero(~np.isnan(labels))
+        some = scored if len(there) == scored.size else scored.only(there)
+        self._judge(some.at, some, labels[there])
+        self.taught += len(there)
 
     def _heard(self, outcomes: Outcomes) -> Outcomes:
         teaching, revised = outcomes.only(TEACHES), outcomes.only(REVISES)
         if revised.size:
             for name, judge in self.judges.items():
-                judge.revise(revised.at, getattr(revised.of, name), revised.was, revised.labels)
+                judge.revise(revised.since, getattr(revised.of, name), revised.was, revised.labels)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
             self._judge(teaching.at, of, labels)
-            if self.mixer is not None:
-                self.mixer.learn(of.static, of.online, labels, of.groups or None)
+            self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
             if self.learner is not None:
-                with np.errstate(all="ignore"):
-                    columns = {name: of.features[:, place].copy() for place, name in enumerate(self.features)}
-                    self.learner.learn(columns, labels)
+                self._teach(of, labels)
             self.taught += teaching.size
         return outcomes
+
+    def _teach(self, scored: Scored, labels: Floats) -> None:
+        assert self.learner is not None
+        columns = {name: scored.features[:, place].copy() for place, name in enumerate(self.features)}
+        with np.errstate(all="ignore"):
+            self.learner.learn(columns, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
         for name, judge in self.judges.items():
@@ -159,13 +139,31 @@ class Learning:
 
     # What is kept.
 
+    def take(self, part: Mapping[str, Any]) -> None:
+        """Take in again what a step took in."""
+        if "scored" in part:
+            scored = Scored(**part["scored"])
+            if "labels" not in part:
+                self.scored(scored)
+                return
+            there = np.flatnonzero(~np.isnan(part["labels"]))
+            some, labels = scored.only(there), part["labels"][there]
+            self._mix(some.static, some.online, labels, some.groups or None, some.at)
+            if self.learner is not None:
+                self._teach(some, labels)
+            self.known(some, labels)
+        elif "told" in part:
+            self.label(**part["told"])
+        elif "tick" in part:
+            self.tick(**part["tick"])
+
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         return {
             "waiting": None if self.waiting is None else self.waiting.dump(),
             "learner": None if self.learner is None else self.learner.dump(),
-            "mixer": None if self.mixer is None else self.mixer.dump(),
-            "judges": {name: judge.dump() for name, judge in self.judges.items()},
+            "mixer": None if self.mixer is None else [self.mixer.fingerprint, self.mixer.dump()],
+            "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
 
@@ -175,8 +173,10 @@ class Learning:
             self.waiting.load(data["waiting"])
         if self.learner is not None:
             self.learner.load(data["learner"])
-        if self.mixer is not None:
-            self.mixer.load(data["mixer"])
-        for name, judge in self.judges.items():
-            judge.load(data["judges"][name])
+        # How scores are combined and judged may change: that is no reason to forget what was learned.
+        kept = {"mixer": data["mixer"], **data["judges"]}
+        for name, part in {"mixer": self.mixer, **self.judges}.items():
+            fingerprint, held = kept.get(name) or (None, None)
+            if part is not None and held is not None and part.fingerprint == fingerprint:
+                part.load(held)
         self.taught = data["taught"]

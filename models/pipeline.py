@@ -2,25 +2,34 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress, repeat
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, pairwise, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_origin
 
 import msgspec
 import numpy as np
 
+from headrace.models.combine import Combination, by_recent_loss
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
+from headrace.models.labels import Outcomes, Scored
+from headrace.models.learners import Kind, learner_of, problems_of
+from headrace.models.learning import Learning
+from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear, Model
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
-from headrace.schemas.event import Event, Wire, columns_of, type_name
+from headrace.schemas.event import Event, Label, Wire, columns_of, type_name
+from headrace.schemas.outcome import outcome_type
 from headrace.schemas.prediction import Flag, prediction_type
+from headrace.schemas.span import seconds
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What an event's flags are, by a number that has a bit for each.
 _FLAGS = [tuple(flag.value for bit, flag in enumerate(Flag) if number >> bit & 1) for number in range(1 << len(Flag))]
 
@@ -35,6 +44,7 @@ class Effects(NamedTuple):
     rejections: list[Rejection]
     alerts: list[Alert]
     change: list[Any] | None = None  # what the state took in, so that it can be made again
+    outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
 
 
 class Pipeline:
@@ -71,8 +81,13 @@ class Pipeline:
         name: str,
         events: type[Event],
         features: Mapping[str, Feature],
-        static: Model,
+        static: Model | None = None,
         fallback: Fallback | Model | float | None = None,
+        labels: type[Label] | str | None = None,
+        online: Any = None,
+        combine: Combination | None = None,
+        kind: Kind | None = None,
+        quality_window: str = "1d",
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
     ) -> None:
@@ -82,17 +97,29 @@ class Pipeline:
         self.static = static
         # What stands in for the static model where it fails; without it, such an event is a dead letter.
         self.fallback = fallback if isinstance(fallback, Fallback | None) else Fallback(fallback)
+        self.labels = None if isinstance(labels, str) else labels
+        self.label_field = labels if isinstance(labels, str) else None  # where an event's label comes with it
+        self.online = online
+        self.combine = combine or (by_recent_loss if static is not None and online is not None else None)
+        self.asked_kind = kind
+        self.kind: Kind = kind or "binary"
+        self.quality_window = quality_window
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         if problems := list(_problems(self)):
             raise BadPipeline(problems)
-        self.version = static.version
+        if online is not None:
+            self.kind = learner_of(online, kind=kind).kind
+        self.version = static.version if static is not None else "1"
         self.wire = events.wire
         self._keyed = {name: one for name, one in self.features.items() if isinstance(one, KeyedFeature)}
         self._stateless = {name: one for name, one in self.features.items() if name not in self._keyed}
-        self._read = static.features or tuple(self.features)
+        self._read = (static.features if static is not None else ()) or tuple(self.features)
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
-        self._prediction = prediction_type(events, name, static.version)
+        self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
+        self._prediction = prediction_type(events, name, self.version)
+        self._outcome = outcome_type(events, name, self.version)
+        self._group_field = self.combine.per if self.combine is not None else None
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}: {self.events.__name__} from {self.wire.topic}>"
@@ -100,21 +127,42 @@ class Pipeline:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that are read, that of the events first."""
-        return (self.wire.topic,)
+        return (self.wire.topic,) if self.labels is None else (self.wire.topic, self.labels.wire.topic)
 
     @property
     def has_memory(self) -> bool:
         """Say whether anything is remembered of a partition."""
-        return self.looks_back or self.fallback is not None
+        return self.looks_back or self.fallback is not None or self.learns
 
     @property
     def looks_back(self) -> bool:
         """Say whether a feature looks at what was before."""
         return bool(self._keyed)
 
+    @property
+    def learns(self) -> bool:
+        """Say whether labels come."""
+        return self.labels is not None or self.label_field is not None
+
     def fresh(self) -> State:
         """Return the state of a partition of which nothing was seen yet."""
-        return State(self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback)
+        learning, said = self._fresh_learning() if self.learns else (None, "")
+        return State(
+            self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback, learning=learning, said=said
+        )
+
+    def _fresh_learning(self) -> tuple[Learning, str]:
+        truth = self.labels.truth if self.labels is not None else None
+        learner = learner_of(self.online, kind=self.kind) if self.online is not None else None
+        both = learner is not None and self.static is not None and self.combine is not None
+        mixer = self.combine.fresh(self.kind, learner_of=learner_of) if both and self.combine is not None else None
+        judged = {"static": self.static, "online": self.online}
+        names = [*(name for name, model in judged.items() if model is not None), "score"]
+        judges = {name: Quality(self.kind, window=self.quality_window) for name in names}
+        learning = Learning(tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges)
+        model = _ADDRESS.sub("", repr(self.online))
+        waits = truth and (truth.field, truth.within, truth.otherwise)
+        return learning, f" {tuple(self.features)} {waits} {self.label_field} {self.kind} {model}"
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
@@ -124,13 +172,56 @@ class Pipeline:
         columns = Columns(events, self.missing)
         return self._with_memory(self._own(columns), columns, state)
 
-    def step(self, events: Sequence[Event], state: State) -> Effects:
-        """Score the events: features of each, features of its key's past, the static model.
+    def step(self, events: Sequence[Event], state: State, wrote: Floats | None = None) -> Effects:
+        """Score the events: features of each, features of its key's past, the models, what they say together.
 
-        An event whose own features fail is not remembered; one that the model cannot score is.
+        An event whose own features fail is not remembered; one that the model cannot score is. ``wrote`` says when
+        their records were written, in seconds; without it, that is taken to be when the events were.
         """
         if not events:
             return Effects([], [], [])
+        learning = state.learning
+        cuts = learning.cuts(list(map(self._id, events))) if learning is not None and learning.waits_for_events else []
+        if not cuts:
+            return self._step(events, state, wrote)
+        # A label is there already: its event teaches at once, and what comes after it is scored with that.
+        parts = []
+        for begin, end in pairwise(sorted({0, *cuts, len(events)})):
+            some = self._step(events[begin:end], state, None if wrote is None else wrote[begin:end])
+            parts.append(some._replace(rejections=[one._replace(at=one.at + begin) for one in some.rejections]))
+        return together(parts)
+
+    def learn(self, labels: Sequence[Label], state: State, wrote: Floats | None = None) -> Effects:
+        """Take labels: say what became known by them, and learn from it."""
+        assert self.labels is not None
+        assert state.learning is not None
+        wire, truth = self.labels.wire, self.labels.truth
+        values = [getattr(label, truth.field) for label in labels]
+        told = np.array([np.nan if value is None else value for value in values], np.float64)
+        wrong = ~np.isnan(told) & (~np.isfinite(told) if self.kind == "regression" else (told != 0) & (told != 1))
+        if self.kind == "multiclass":
+            wrong = ~np.isnan(told) & (told != np.floor(told))
+        rejections = [self._not_true(at, values[at]) for at in np.flatnonzero(wrong).tolist()]
+        at = np.array([getattr(label, wire.time) for label in labels], np.float64)
+        places = np.flatnonzero(~wrong)
+        given: dict[str, Any] = {
+            "ids": [getattr(labels[place], wire.id) for place in places.tolist()],
+            "keys": [getattr(labels[place], wire.key) for place in places.tolist()],
+            "at": at[places],
+            "labels": told[places],
+            "wrote": (at if wrote is None else wrote)[places],
+        }
+        outcomes = state.learning.label(**given)
+        change = [{"told": given}] if len(places) else None
+        return Effects([], rejections, [], change, self._outcomes(outcomes))
+
+    def tick(self, state: State, *, wall: float, event: float) -> Effects:
+        """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
+        assert state.learning is not None
+        outcomes = state.learning.tick(wall=wall, event=event)
+        return Effects([], [], [], [{"tick": {"wall": wall, "event": event}}], self._outcomes(outcomes))
+
+    def _step(self, events: Sequence[Event], state: State, wrote: Floats | None) -> Effects:
         columns = Columns(events, self.missing)
         rejections: list[Rejection] = []
         kept = None  # the places of the events that are left, where some are not
@@ -141,20 +232,98 @@ class Pipeline:
             if not kept:
                 return Effects([], rejections, [])
             events = [events[at] for at in kept]
+            wrote = None if wrote is None else wrote[kept]
             columns = Columns(events, self.missing)
         made = self._with_memory(made, columns, state)
-        scores, failed, stood_in, counted = self._ask(made, state, len(events))
+        static, failed, stood_in, counted = self._ask(made, state, len(events))
+        scores, online, known = self._learned(made, static, stood_in, columns, state)
         finite = np.isfinite(scores)
         there = finite if np.count_nonzero(finite) < len(events) else None  # nearly every batch: all of them
         if there is not None:
-            known = {one.at for one in failed}
-            bad = [at for at in np.flatnonzero(~finite).tolist() if at not in known]
+            told = {one.at for one in failed}
+            bad = [at for at in np.flatnonzero(~finite).tolist() if at not in told]
+            failed = [one for one in failed if not finite[one.at]]  # else the other model has a score
             failed += [self._not_finite(at, made, scores) for at in bad]
             rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
             rejections.sort()
         change = state.change(columns, counted) if self.has_memory else None
         flags = _flags(len(events), stood_in, state)
-        return Effects(self._predictions(events, scores, there, stood_in, flags), rejections, [], change)
+        predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
+        if state.learning is None or change is None:
+            return Effects(predictions, rejections, [], change)
+        scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
+        if known is None:
+            scored = scored if there is None else scored.only(np.flatnonzero(there))
+            outcomes = state.learning.scored(scored)
+            change.append({"scored": scored._asdict()})
+            return Effects(predictions, rejections, [], change, self._outcomes(outcomes))
+        state.learning.known(scored, known)
+        change.append({"scored": scored._asdict(), "labels": known})
+        return Effects(predictions, rejections, [], change)
+
+    def _learned(
+        self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Return the scores, what the learner says, and the labels that came with the events."""
+        learning = state.learning
+        if learning is None:
+            return static, None, None
+        known = None
+        if self.label_field is not None:
+            known = columns[self.label_field]
+            if self.kind == "binary":
+                known = np.where((known == 0) | (known == 1), known, np.nan)
+        if learning.learner is None:
+            return static, None, known
+        online = learning.online(made) if known is None else learning.online_known(made, known)
+        if self.static is None:
+            return online, online, known
+        alone = static if stood_in is None else np.where(stood_in, np.nan, static)
+        groups = None if self._group_field is None else columns.raw(self._group_field)
+        if known is None:
+            scores = learning.combined(alone, online, groups)
+        else:
+            scores = learning.combined_known(alone, online, known, groups, columns[self.wire.time])
+        return np.where(np.isnan(scores), static, scores), online, known
+
+    def _scored(
+        self,
+        events: Sequence[Event],
+        columns: Columns,
+        made: Mapping[str, Floats],
+        wrote: Floats | None,
+        static: Floats,
+        online: Floats | None,
+        scores: Floats,
+        stood_in: Mask | None,
+    ) -> Scored:
+        """Put together what is kept of events until their labels come."""
+        at: Floats = columns[self.wire.time]
+        nobody = np.full(len(events), np.nan)
+        alone = nobody if self.static is None else static if stood_in is None else np.where(stood_in, np.nan, static)
+        return Scored(
+            list(map(self._id, events)),
+            list(map(self._key, events)),
+            at,
+            at if wrote is None else wrote,
+            np.stack([made[name] for name in self.features], axis=1),
+            alone,
+            nobody if online is None else online,
+            scores,
+            [] if self._group_field is None else columns.raw(self._group_field),
+        )
+
+    def _outcomes(self, outcomes: Outcomes) -> list[msgspec.Struct]:
+        """Return outcomes as they are published."""
+        of = outcomes.of
+        numbers = (outcomes.at, outcomes.labels, outcomes.was, of.at, of.score, of.static, of.online)
+        columns = (map(_number, column.tolist()) for column in numbers)
+        ids = [of.ids] if self.wire.id == self.wire.key else [of.ids, of.keys]
+        return list(map(self._outcome, *ids, outcomes.by, *columns))
+
+    def _not_true(self, at: int, value: Any) -> Rejection:
+        allowed = {"binary": "0 and 1", "anomaly": "0 and 1", "multiclass": "whole numbers"}.get(self.kind, "numbers")
+        return Rejection(at, Reason.WRONG_LABEL, f"the label is {value!r}; allowed are {allowed}, and null")
 
     def _own(self, columns: Columns) -> dict[str, Floats]:
         """Make the features that look at each event alone."""
@@ -174,6 +343,8 @@ class Pipeline:
         return made
 
     def _ask(self, made: Mapping[str, Floats], state: State, count: int) -> Answers:
+        if self.static is None:
+            return Answers(np.full(count, np.nan), [], None, None)
         read = {name: made[name] for name in self._read}
         if self.fallback is None or state.breaker is None:
             return answers(self.static, read, count)
@@ -181,15 +352,27 @@ class Pipeline:
         return answers_with_fallback(self.static, read, self.fallback, its_features, state.breaker, count)
 
     def _predictions(
-        self, events: Sequence[Any], scores: Floats, there: Mask | None, stood_in: Mask | None, flags: list[Any] | None
+        self,
+        events: Sequence[Any],
+        scores: Floats,
+        static: Floats,
+        online: Floats | None,
+        there: Mask | None,
+        stood_in: Mask | None,
+        flags: list[Any] | None,
     ) -> list[msgspec.Struct]:
         """Make the predictions, without those of events that have no score."""
-        values = statics = scores.tolist()
+        values = scores.tolist()
+        statics: Iterable[float | None] = values if static is scores else list(map(_number, static.tolist()))
         if stood_in is not None:
-            statics = [None if gone else value for value, gone in zip(values, stood_in.tolist(), strict=True)]
+            statics = [None if gone else value for value, gone in zip(statics, stood_in.tolist(), strict=True)]
+        if self.static is None:
+            statics = repeat(None)
         columns = [*[map(field, events) for field in self._identity], values, statics]
+        if online is not None or flags is not None:
+            columns.append(repeat(None) if online is None else map(_number, online.tolist()))
         if flags is not None:
-            columns += [repeat(None), repeat(self.name), repeat(self.version), flags]
+            columns += [repeat(self.name), repeat(self.version), flags]
         made = map(self._prediction, *columns)
         return list(made if there is None else compress(made, there.tolist()))
 
@@ -219,6 +402,16 @@ class Pipeline:
             if not math.isfinite(made[name][at])
         ]
         return Rejection(at, Reason.NOT_FINITE, "; ".join([f"score is {scores[at]}", *causes]))
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def together(parts: Sequence[Effects]) -> Effects:
+    """Put what parts of a batch gave one after the other."""
+    columns: Iterable[Any] = zip(*parts, strict=True)
+    return Effects(*[[value for some in column for value in some or ()] for column in columns])
 
 
 def _flags(count: int, stood_in: Mask | None, state: State) -> list[tuple[str, ...]] | None:
@@ -256,7 +449,10 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
         if isinstance(feature, KeyedFeature):
             yield from _misfits(name, feature, wire, fields)
     yield from _stand_ins(pipeline, fields)
-    models: dict[str, Any] = {"static": pipeline.static}
+    yield from _misfits_of_labels(pipeline, fields)
+    if pipeline.static is None and pipeline.online is None:
+        yield "static, online: there is neither, and somebody has to score"
+    models: dict[str, Any] = {} if pipeline.static is None else {"static": pipeline.static}
     if pipeline.fallback is not None:
         yield from (f"fallback: {told}" for told in pipeline.fallback.problems())
         if not isinstance(pipeline.fallback.stand_in, float | int):
@@ -264,13 +460,41 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for role, model in models.items():
         yield from _unfit(role, model, pipeline.features)
     read = [model.features or tuple(pipeline.features) for model in models.values() if isinstance(model, Model)]
-    for name in pipeline.features if read else ():
+    for name in pipeline.features if read and pipeline.online is None else ():
         if not any(name in names for names in read):
             yield f"features[{name!r}] is read by no model; leave it out, or let one read it: a weight of zero will do"
     if pipeline.keys_max < 1:
         yield f"keys_max = {pipeline.keys_max}: a partition remembers one key at the least"
     if not pipeline.features:
         yield "features: there are none, and a model needs at least one"
+
+
+def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why labels, and what learns from them, do not fit."""
+    events = pipeline.events.__name__
+    field, labels = pipeline.label_field, pipeline.labels
+    if field is not None and field not in fields:
+        yield f"labels={field!r}: {events} has no such field{_near(field, fields)}"
+    elif field is not None and not is_number(fields[field]):
+        yield f"labels={field!r}: {events}.{field} is {type_name(fields[field])}, and labels are numbers"
+    truth = getattr(labels, "truth", None)
+    if labels is not None and truth is None:
+        yield f'labels={labels.__name__}: write class {labels.__name__}(Label, topic="...", of={events}, within="7d")'
+    elif truth is not None and truth.of is not pipeline.events:
+        yield f"labels={getattr(labels, '__name__', '')}: its labels are of {truth.of.__name__}, not of {events}"
+    if pipeline.online is not None:
+        yield from problems_of(pipeline.online, pipeline.asked_kind)
+        if not pipeline.learns:
+            yield "online: it learns from labels, and there are none; name them by labels="
+    combine = pipeline.combine
+    if combine is not None and (pipeline.static is None or pipeline.online is None):
+        yield "combine: it makes one score of two, and there is one model"
+    elif combine is not None and combine.per is not None and combine.per not in fields:
+        yield f"combine: per={combine.per!r}: {events} has no such field{_near(combine.per, fields)}"
+    try:
+        seconds(pipeline.quality_window)
+    except ValueError as error:
+        yield f"quality_window: {error}"
 
 
 def _unfit(role: str, model: Any, features: Mapping[str, Feature]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from headrace.models.change import Delta, Remembered, delta
 from headrace.models.fallback import Breaker, Fallback
 from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
+from headrace.models.learning import Learning
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
 
 KEYS_MAX = 2_000_000  # per partition and kind of key
@@ -196,9 +197,12 @@ class State:
         *,
         keys_max: int = KEYS_MAX,
         fallback: Fallback | None = None,
+        learning: Learning | None = None,
+        said: str = "",
     ) -> None:
         self._time = time
         self.breaker = Breaker(fallback) if fallback else None
+        self.learning = learning
         asked: dict[tuple[str, ...], set[Wanted]] = {}
         for one in features.values():
             asked.setdefault(one.keys, set()).update(one.wanted)
@@ -207,7 +211,7 @@ class State:
         self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
-        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}"
+        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}{said}"
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def change(self, fields: Remembered, failed: list[int] | None = None) -> list[Any]:
@@ -222,11 +226,14 @@ class State:
         """Take in again what a step took in; return how many events that were."""
         count = 0
         for part in change:
-            fields = Delta(part["events"])
-            self.step(fields)
-            if self.breaker is not None and "failed" in part:
-                self.breaker.take(fields.count, part["failed"])
-            count += fields.count
+            if "events" in part:
+                fields = Delta(part["events"])
+                self.step(fields)
+                if self.breaker is not None and "failed" in part:
+                    self.breaker.take(fields.count, part["failed"])
+                count += fields.count
+            if self.learning is not None:
+                self.learning.take(part)
         return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
@@ -242,14 +249,32 @@ class State:
         return [places for table in self.tables.values() for places in table.missed]
 
     @property
+    def clock(self) -> float:
+        """What time it is by the events."""
+        waiting = self.learning.waiting if self.learning is not None else None
+        return NEVER if waiting is None else waiting.clock
+
+    def due(self, wall: float, event: float) -> bool:
+        """Say whether anything happens by itself when it is so late."""
+        waiting = self.learning.waiting if self.learning is not None else None
+        return waiting is not None and waiting.due(wall, event)
+
+    @property
     def key_count(self) -> int:
         """How many keys are remembered."""
         return sum(map(len, self.tables.values()))
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data: numbers, strings, lists, dictionaries and arrays."""
-        data = {"fingerprint": self.fingerprint, "tables": [table.dump() for table in self.tables.values()]}
-        return data if self.breaker is None else {**data, "breaker": self.breaker.dump()}
+        data: dict[str, Any] = {
+            "fingerprint": self.fingerprint,
+            "tables": [table.dump() for table in self.tables.values()],
+        }
+        if self.breaker is not None:
+            data["breaker"] = self.breaker.dump()
+        if self.learning is not None:
+            data["learning"] = self.learning.dump()
+        return data
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
@@ -259,3 +284,5 @@ class State:
         # A fallback may come, go or change: that is no reason to lose what the features remember.
         if self.breaker is not None and "breaker" in data:
             self.breaker.load(data["breaker"])
+        if self.learning is not None:
+            self.learning.load(data["learning"])

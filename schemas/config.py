@@ -355,7 +355,7 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
         )
     names = [getattr(config, name) for name in topics]
     if len(set(names)) < len(names) and all(names):
-        yield f"{', '.join(topics)} = {', '.join(names)}: must be three topics", topics
+        yield f"{', '.join(topics)} = {', '.join(names)}: must be different topics", topics
     security = config.kafka.get("security.protocol", "plaintext").lower()
     wants_password = any(name.startswith("sasl.") for name in config.kafka) or security.startswith("sasl")
     if wants_password and "ssl" not in security and not config.allow_insecure:

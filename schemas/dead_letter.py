@@ -22,6 +22,7 @@ class Reason(StrEnum):
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"
     TIME_AHEAD = "time_ahead"
+    WRONG_LABEL = "wrong_label"
     FEATURE_FAILED = "feature_failed"
     MODEL_FAILED = "model_failed"
     NOT_FINITE = "not_finite"
@@ -41,6 +42,7 @@ _STAGES = {
     Reason.MISSING_FIELD: "decode",
     Reason.WRONG_TYPE: "decode",
     Reason.TIME_AHEAD: "decode",
+    Reason.WRONG_LABEL: "learn",
     Reason.FEATURE_FAILED: "features",
     Reason.MODEL_FAILED: "score",
     Reason.NOT_FINITE: "score",

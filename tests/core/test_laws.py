@@ -12,21 +12,28 @@ import pytest
 from core.records import Transaction, fraud, step
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from river import linear_model, preprocessing
 
 import headrace
 from headrace import (
     Event,
     Fallback,
     Function,
+    Label,
     Linear,
     Pipeline,
+    by_recent_loss,
     differs,
     distance_km,
     feature,
     field,
     log1p,
     multiple_of,
+    online_only,
     per,
+    stacked,
+    static_only,
+    until_proven,
 )
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
@@ -110,6 +117,33 @@ def _failing(fallback: Any, **features: Feature) -> Pipeline:
 shop = per("shop")
 pair = per("shop", "coupon")
 
+
+class Verdict(Label, topic="verdicts", of=Order, within="1h", otherwise=0, id="number", time="when"):
+    """What is true of an order."""
+
+    number: int
+    when: float
+    shop: int
+    label: int
+
+
+LEARNER = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+COMBINATIONS = {
+    "static_only": static_only,
+    "online_only": online_only,
+    "by_recent_loss": by_recent_loss(half_life=50, per="note"),
+    "until_proven": until_proven(least=20, half_life=50),
+    "stacked": stacked(linear_model.LogisticRegression()),
+}
+
+
+def _learning(combine: Any, **other: Any) -> Pipeline:
+    features = {"count": field("count"), "orders": shop.count("1h"), "lat": field("lat")}
+    static = Linear({"count": 0.1, "orders": -0.1, "lat": 0.01}, version="7")
+    parts = {"labels": Verdict, "static": static, "online": LEARNER, "combine": combine, **other}
+    return Pipeline(name="learning", events=Order, features=features, keys_max=1_000, **parts)
+
+
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "fraud": Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
     "field": _pipeline(a=field("count"), b=field("paid"), c=field("when")),
@@ -155,6 +189,10 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     ),
     "late": _pipeline(a=shop.count("1m"), b=shop.distinct("note", "1m")),
     "no logistic": _pipeline(logistic=False, a=field("count"), b=distance_km("lat", "lon", of=(90.0, 0.0))),
+    **{name: _learning(combine) for name, combine in COMBINATIONS.items()},
+    "labels with the events": _learning(None, labels="rank"),
+    "a learner alone": _learning(None, static=None),
+    "labels and no learner": _learning(None, online=None),
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {
@@ -521,7 +559,7 @@ def test_prediction_carries_id_time_and_key_under_the_names_of_the_event() -> No
 
 
 def test_no_events_have_no_effects() -> None:
-    assert step(fraud, []) == ([], [], [], None)
+    assert step(fraud, []) == ([], [], [], None, ())
 
 
 def _told(function: Callable, **fields: object) -> str:

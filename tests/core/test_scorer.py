@@ -469,8 +469,8 @@ def test_a_key_that_is_a_number_is_published_as_its_digits() -> None:
 
 def test_alerts_go_to_their_topic_under_their_id() -> None:
     class Alarmed(Pipeline):
-        def step(self, events, state):
-            made = super().step(events, state)
+        def step(self, events, state, wrote=None):
+            made = super().step(events, state, wrote)
             alert = Alert(id="drift-7", at=1.5, kind="drift", state="raised", text="it moved")
             return Effects(made.predictions, made.rejections, [alert])
 

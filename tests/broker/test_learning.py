@@ -1,0 +1,157 @@
+"""What is learned is what was committed, in the order in which it was: after kills and rebalances too."""
+
+import importlib.util
+import os
+import random
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+from faults import fold as folding
+from faults import reader
+from faults.labeller import Labeller
+from faults.nemesis import POINTS, SOMEWHERE, Nemesis
+from faults.stage import PARTITIONS, Stage
+
+from headrace.models import snapshot
+
+pytestmark = pytest.mark.broker
+LEARNING = Path(folding.__file__).with_name("learning.py")
+
+
+def _pipeline(stage: Stage):
+    os.environ["FAULTS_TOPIC"] = stage.topic
+    try:
+        spec = importlib.util.spec_from_file_location("learning", LEARNING)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        del os.environ["FAULTS_TOPIC"]
+    return module.pipeline
+
+
+def _prepare(stage: Stage) -> str:
+    stage.create(f"{stage.topic}-labels", PARTITIONS)
+    return stage.create(f"outcomes-{stage.topic}", 3)
+
+
+def _settle(stage: Stage, labeller: Labeller, events: int, known: int, outcomes: str) -> None:
+    """Wait until everybody has said everything, and every event's time is up."""
+    stage.wait_until(lambda: labeller.read >= events, lambda: f"the labeller has read {labeller.read}")
+    labeller.stop()
+    places = reader.ends(stage.address, [f"{stage.topic}-labels"])
+    stage.wait_until(
+        lambda: all(stage.committed().get(place, 0) == end for place, end in places.items() if end),
+        lambda: f"the labels end at {places}, and {stage.committed()} is committed",
+    )
+    stage.wait_until(
+        lambda: len(folding.published(stage.address, outcomes, 3)) >= known,
+        lambda: f"of {known} events {len(folding.published(stage.address, outcomes, 3))} have an outcome",
+    )
+
+
+def _assert_as_folded(stage: Stage, outcomes: str, *, states: bool = True) -> Counter:
+    pipeline, wanted, known = _pipeline(stage), {}, {}
+    by: Counter = Counter()
+    for partition in range(PARTITIONS):
+        parts, state = folding.fold(stage.address, pipeline, stage.state_topic, partition)
+        wanted |= folding.expected(parts, "predictions")
+        known |= folding.expected(parts, "outcomes")
+        by.update(state.learning.waiting.counts)
+        if states:
+            files = list(stage.folder.rglob(f"{stage.topic}-{partition}.state"))
+            newest = max(files, key=lambda path: path.stat().st_mtime)
+            kept = newest.read_bytes()
+            length = int.from_bytes(kept[:4], "little")
+            assert snapshot.decode(kept[4 : 4 + length])["fingerprint"] == state.fingerprint
+            assert kept[4 + length :] == snapshot.encode(state.dump()), f"partition {partition} knows something else"
+    assert folding.published(stage.address, stage.predictions, 3) == wanted
+    made = folding.published(stage.address, outcomes, 3)
+    assert {one: sorted(rows) for one, rows in made.items()} == {one: sorted(rows) for one, rows in known.items()}
+    return by
+
+
+def test_a_worker_learns_from_labels_and_from_their_absence(stage: Stage, form) -> None:
+    outcomes = _prepare(stage)
+    generator = stage.generator()
+    stage.watch(generator.ledger)
+    labeller = Labeller(stage.address, stage.topic, PARTITIONS, seed=stage.seed)
+    labeller.start()
+    worker = stage.worker(pipeline=LEARNING, topic_outcomes=outcomes).start()
+    ledger = generator.send(form.of(3_000, 30_000))
+    stage.wait_for(ledger.outputs)
+    _settle(stage, labeller, ledger.outputs, ledger.outputs + labeller.fates["nobody"], outcomes)
+    stage.settle()
+    worker.terminate()
+    assert worker.wait() == 0, worker.tail
+    by = _assert_as_folded(stage, outcomes)
+    fates = labeller.fates
+    assert by["label"] + by["early"] - by["orphan"] >= fates["once"] + fates["twice"] + fates["corrected"]
+    assert by["timeout"] >= fates["never"]
+    assert by["orphan"] == fates["nobody"]
+
+
+def test_kills_and_rebalances_change_nothing_about_what_is_learned(stage: Stage, form) -> None:
+    outcomes = _prepare(stage)
+    generator = stage.generator()
+    stage.watch(generator.ledger)
+    labeller = Labeller(stage.address, stage.topic, PARTITIONS, seed=stage.seed)
+    labeller.start()
+    altered = {
+        "pipeline": LEARNING,
+        "env": {"FAULTS_ALTERED": "hasty"},
+        "batch_count_max": 100,
+        "topic_outcomes": outcomes,
+    }
+    workers = [stage.worker(name, **altered) for name in ("one", "two", "three")]
+    generator.start(1_000_000, rate=300)
+    kills, moves = form.of(6, 20), []
+    points = list(islice(cycle([*POINTS, SOMEWHERE]), kills))
+    random.Random(stage.seed).shuffle(points)
+
+    def meanwhile(deaths: int) -> None:
+        if deaths % form.of(3, 4):
+            return
+        if not moves or not moves[-1].alive:
+            moves.append(stage.worker(f"guest-{deaths}", **altered).start().wait_until_ready())
+        else:
+            moves.append(moves[-1])
+            moves[-1].terminate()
+            assert moves[-1].wait() == 0, moves[-1].tail
+
+    nemesis = Nemesis(workers, seed=stage.seed, pause_max=8)
+    nemesis.hunt(points, meanwhile=meanwhile)
+    ledger = generator.stop()
+    stage.wait_for(ledger.outputs)
+    _settle(stage, labeller, ledger.outputs, ledger.outputs + labeller.fates["nobody"], outcomes)
+    stage.settle()
+    stage.verdict(ledger)
+    for worker in stage.workers.values():
+        worker.kill()
+    by = _assert_as_folded(stage, outcomes, states=False)
+    assert by["timeout"] > 0
+    assert Counter(blow.what for blow in nemesis.blows) >= Counter(points), "a point was not reached"
+
+
+def test_an_event_times_out_within_a_second_on_a_topic_where_nothing_happens(stage: Stage) -> None:
+    outcomes = _prepare(stage)
+    generator = stage.generator()
+    stage.watch(generator.ledger)
+    worker = stage.worker(pipeline=LEARNING, topic_outcomes=outcomes).start().wait_until_ready()
+    generator.send(1)
+    stage.wait_for(1)
+    stage.wait_until(
+        lambda: bool(folding.published(stage.address, outcomes, 3)), lambda: "its time is up, and nobody says so"
+    )
+    ((made,),) = folding.published(stage.address, outcomes, 3).values()
+    assert b'"by":"timeout"' in made
+    # As the client wrote them: when the event was sent, and when its outcome was.
+    sent, told = (
+        reader.records(stage.address, dict.fromkeys(reader.ends(stage.address, [topic]), 0))[0].timestamp / 1_000
+        for topic in (stage.topic, outcomes)
+    )
+    print(f"told {told - sent - 15:.2f} s after its time was up")
+    assert 15 <= told - sent < 16
+    worker.terminate()
+    assert worker.wait() == 0, worker.tail
