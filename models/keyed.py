@@ -125,39 +125,44 @@ class Window(Wanted):
 
 _INFINITE = float("inf")
 _LARGEST = np.finfo(np.float64).max
-ORIGIN = "origin"  # not of a window: the first value that the key had, from which deviations are measured
 _JOINS: dict[str, Measure] = {
     "events": Measure("i4", 0),
     "count": Measure("i4", 0),
     "sum": Measure("f8", 0.0),
-    "shifted": Measure("f8", 0.0),
-    "squares": Measure("f8", 0.0),
     "max": Measure("f8", -_INFINITE, np.maximum),
     "min": Measure("f8", _INFINITE, np.minimum),
+    # Deviations from the first value of their tile: the value, the sum of them and of their squares.
+    "near": Measure("f8", 0.0),
+    "away": Measure("f8", 0.0),
+    "squares": Measure("f8", 0.0),
 }
+_DEVIATIONS = ("near", "away", "squares")
+_MOMENTS = ("count", *_DEVIATIONS)
 
 
 class Windows(Keeper):
     """Tiles of events, from which any number of windows are read."""
 
+    measures = MappingProxyType({"newest": Measure("f8", NEVER)})
+
     def __init__(self, wanted: Sequence[Window]) -> None:
+        super().__init__()
         self._wanted = list(wanted)
         self._tile = wanted[0].tile
         unit = self._tile or 1.0
         self._bounds = [(_rounded((one.delay + one.span) / unit), _rounded(one.delay / unit)) for one in wanted]
         self._keep = max(longest for longest, _ in self._bounds) + np.ceil(wanted[0].late / unit)
         self.horizon = self._keep * unit
-        kept = dict.fromkeys((one.field, one.kind) for one in wanted if one.kind != ORIGIN)
-        self._shifted = list(dict.fromkeys(name for name, kind in kept if kind in ("shifted", "squares")))
-        self.measures = {
-            "newest": Measure("f8", NEVER),
-            **{f"origin {name}": Measure("f8", np.nan) for name in self._shifted},
+        self._whole = {
+            (one.field, bounds) for one, bounds in zip(wanted, self._bounds, strict=True) if one.kind in _DEVIATIONS
         }
-        super().__init__()
+        self._spread = list(dict.fromkeys(one.field for one in wanted if one.kind in _DEVIATIONS))
+        kept = dict.fromkeys((one.field, one.kind) for one in wanted)
+        kept.update(dict.fromkeys((field, kind) for field in self._spread for kind in _MOMENTS))
         self._kept = {f"{kind} {field}": (field, kind) for field, kind in kept}
         measures = {name: _JOINS[kind] for name, (_, kind) in self._kept.items()}
         entries_max = min(ENTRIES_MAX, int(self._keep) + 1) if self._tile else ENTRIES_MAX
-        self.entries = Entries(measures, entries_max=entries_max)
+        self.entries = Entries(measures, entries_max=entries_max, joined=self._joined if self._spread else None)
 
     def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
         """Return the windows as they were before these events, and take them in."""
@@ -166,21 +171,23 @@ class Windows(Keeper):
         looks = self.entries.look(rows)
         newest = self.columns["newest"]
         needed = newest[rows] - self._keep  # what is older may be gone, so nobody looks at it
-        made: list[Array] = [
-            self.columns[f"origin {one.field}"][rows]
-            if one.kind == ORIGIN
-            else np.full(len(rows), _JOINS[one.kind].fill, np.float64)
-            for one in self._wanted
-        ]
+        made: list[Array] = [np.full(len(rows), _JOINS[one.kind].fill, np.float64) for one in self._wanted]
         for look in looks:
             now = tags[look.asked, None]
             masks: dict[tuple[float, float], Array] = {}
+            moments: dict[tuple[str, tuple[float, float]], dict[str, Array]] = {}
             for one, bounds, column in zip(self._wanted, self._bounds, made, strict=True):
-                if one.kind == ORIGIN:
-                    continue
                 if bounds not in masks:
                     since = np.maximum(now - bounds[0], needed[look.asked, None])
                     masks[bounds] = (look.tags > since) & (look.tags <= now - bounds[1])
+                if one.kind in _MOMENTS and (one.field, bounds) in self._whole:
+                    read = moments.get((one.field, bounds))
+                    if read is None:
+                        of_tiles = (look.values(f"{kind} {one.field}") for kind in _MOMENTS)
+                        read = dict(zip(_MOMENTS, _moments_of(masks[bounds], *of_tiles), strict=True))
+                        moments[one.field, bounds] = read
+                    column[look.asked] = read[one.kind]
+                    continue
                 values = look.values(f"{one.kind} {one.field}")
                 joined = _JOINS[one.kind]
                 column[look.asked] = joined.join.reduce(np.where(masks[bounds], values, joined.fill), axis=1)  # type: ignore[attr-defined]
@@ -188,7 +195,11 @@ class Windows(Keeper):
         newest[rows] = last
         needed_after = last - self._keep
         on_time = tags > needed_after
-        added = self._values(rows, len(rows), fields)
+        added = {
+            name: _value(kind, fields[field] if field else None, len(rows))
+            for name, (field, kind) in self._kept.items()
+            if kind not in _DEVIATIONS or kind == "near"
+        }
         self.missed = NOBODY
         if not on_time.all():
             self.missed = np.flatnonzero(~on_time)
@@ -200,30 +211,47 @@ class Windows(Keeper):
         self.entries.join(rows, tags, needed_after, added, looks)
         return made
 
-    def _values(self, rows: Ints, count: int, fields: Fields) -> dict[str, Array]:
-        origins: dict[str, Array] = {}
-        for name in self._shifted:
-            kept, values = self.columns[f"origin {name}"], fields[name]
-            origin = kept[rows]
-            origins[name] = kept[rows] = np.where(np.isnan(origin) & np.isfinite(values), values, origin)
-        return {
-            name: _value(kind, fields[field] if field else None, origins.get(field), count)
-            for name, (field, kind) in self._kept.items()
+    def _joined(self, before: Mapping[str, Array], added: Mapping[str, Array]) -> dict[str, Array]:
+        """Join an event's values to those of its tile."""
+        after = {
+            name: _JOINS[kind].join(before[name], added[name])
+            for name, (_, kind) in self._kept.items()
+            if kind not in _DEVIATIONS
         }
+        for field in self._spread:
+            value, is_there = added[f"near {field}"], added[f"count {field}"]
+            near = np.where(before[f"count {field}"], before[f"near {field}"], value)
+            away = (value - near) * is_there
+            after[f"near {field}"] = near
+            after[f"away {field}"] = before[f"away {field}"] + away
+            after[f"squares {field}"] = before[f"squares {field}"] + away * away
+        return after
 
 
-def _value(kind: str, values: Array | None, origin: Array | None, count: int) -> Array:
+def _value(kind: str, values: Array | None, count: int) -> Array:
     """Return what each event adds to a tile; a missing value adds nothing."""
     if values is None:
         return np.ones(count, np.int32)
-    there = np.isfinite(values)
+    is_there = np.isfinite(values)
     if kind == "count":
-        return there.astype(np.int32)
-    if kind in ("shifted", "squares"):
-        away = values - origin
-        values = away * away if kind == "squares" else away
-    filled: Array = np.where(there, values, _JOINS[kind].fill)
+        return is_there.astype(np.int32)
+    filled: Array = np.where(is_there, values, _JOINS[kind].fill)
     return filled
+
+
+def _moments_of(chosen: Array, count: Array, near: Array, away: Array, squares: Array) -> tuple[Array, ...]:
+    """Return what the chosen tiles of each row hold together, measured from one value of the window.
+
+    That value is no further from the others than they are from each other, so no large numbers are subtracted that
+    hardly differ, however far away what came before the window was. Of a window without values it is any number.
+    """
+    count = np.where(chosen, count, 0)
+    away = np.where(chosen, away, 0.0)
+    found = near[np.arange(len(near)), count.argmax(axis=1)]
+    between = np.where(chosen, near - found[:, None], 0.0)
+    moved = count * between
+    squares = np.where(chosen, squares, 0.0) + (away + away + moved) * between
+    return count.sum(axis=1), found, (away + moved).sum(axis=1), squares.sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -655,10 +683,10 @@ class Per:
         ``otherwise`` where there are not two values.
         """
 
-        def combine(_at: Floats, count: Array, shifted: Array, squares: Array, origin: Array, own: Array) -> Array:
-            there = np.isfinite(own)
-            away = np.where(there & np.isfinite(origin), own - origin, 0.0)
-            return _deviation(count + there, shifted + away, squares + away * away, otherwise)
+        def combine(_at: Floats, count: Array, near: Array, away: Array, squares: Array, own: Array) -> Array:
+            is_there = np.isfinite(own)
+            own_away = np.where(is_there & (count > 0), own - near, 0.0)
+            return _deviation(count + is_there, away + own_away, squares + own_away * own_away, otherwise)
 
         return self._feature(
             self._moments(field, span, tile, exact), combine, [field], origin=f"std({field!r}, {span!r})"
@@ -670,10 +698,10 @@ class Per:
         Zero where the span has not two values, or only equal ones.
         """
 
-        def combine(_at: Floats, count: Array, shifted: Array, squares: Array, origin: Array, own: Array) -> Array:
-            deviation = _deviation(count, shifted, squares, 0.0)
-            away = (own - origin) - shifted / np.maximum(count, 1)
-            return _or(np.where(deviation > 0, away / np.where(deviation > 0, deviation, 1.0), 0.0), 0.0)
+        def combine(_at: Floats, count: Array, near: Array, away: Array, squares: Array, own: Array) -> Array:
+            deviation = _deviation(count, away, squares, 0.0)
+            above = (own - near) - away / np.maximum(count, 1)
+            return _or(np.where(deviation > 0, above / np.where(deviation > 0, deviation, 1.0), 0.0), 0.0)
 
         return self._feature(
             self._moments(field, span, tile, exact), combine, [field], origin=f"zscore({field!r}, {span!r})"
@@ -828,7 +856,7 @@ class Per:
         return self._feature([window], combine, [window.field], origin=origin)
 
     def _moments(self, field: str, span: str, tile: str, exact: bool) -> list[Window]:  # noqa: FBT001
-        return [self._window(field, kind, span, tile, exact, "") for kind in ("count", "shifted", "squares", ORIGIN)]
+        return [self._window(field, kind, span, tile, exact, "") for kind in _MOMENTS]
 
     def _feature(
         self, wanted: Sequence[Wanted], combine: Callable[..., Any], fields: Sequence[str] = (), *, origin: str
@@ -876,10 +904,10 @@ def _there(values: Array) -> Array:
     return hashed(values)[1]
 
 
-def _deviation(count: Array, shifted: Array, squares: Array, otherwise: float) -> Array:
+def _deviation(count: Array, away: Array, squares: Array, otherwise: float) -> Array:
     enough = count > 1
     n = np.where(enough, count, 2)
-    variance = np.maximum(squares - shifted * shifted / n, 0.0) / (n - 1)
+    variance = np.maximum(squares - away * away / n, 0.0) / (n - 1)
     return _or(np.where(enough, np.sqrt(variance), otherwise), otherwise)  # squares may be beyond a float
 
 

@@ -230,13 +230,18 @@ class Look(NamedTuple):
         return self.shelf.values[name][self.places]
 
 
+Joined = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
+
+
 class Entries:
     """A few entries for every row, each with a tag that orders it in time and some measures.
 
     A row begins with room for four and gets four times as much when that is full of entries that are still
-    needed, up to ``entries_max``; from there on the oldest one leaves. So memory follows what is in use, and
-    a busy key costs the quiet ones nothing. Entries are told apart by their tag, or by the measure that ``by``
-    names; then the tag says when the entry was last met.
+    needed, up to ``entries_max``; from there on the oldest one leaves, which may be the one that has just
+    come. So memory follows what is in use, and a busy key costs the quiet ones nothing. Entries are told apart
+    by their tag, or by the measure that ``by`` names; then the tag says when the entry was last met.
+
+    ``joined`` joins all measures of an entry at once, where they depend on each other.
 
     >>> entries = Entries({"sum": Measure("f8", 0.0)}, entries_max=16)
     >>> entries.grow(1)
@@ -247,9 +252,17 @@ class Entries:
     ([[1.0, 2.0, -inf, -inf]], [[20.0, 10.0, 0.0, 0.0]])
     """
 
-    def __init__(self, measures: Mapping[str, Measure], *, entries_max: int, by: str = "") -> None:
+    def __init__(
+        self,
+        measures: Mapping[str, Measure],
+        *,
+        entries_max: int,
+        by: str = "",
+        joined: Joined | None = None,
+    ) -> None:
         self.measures = dict(measures)
         self._by = by
+        self._joined = joined or self._each_alone
         self._shelves: list[_Shelf] = []
         room = ROOM_MIN
         while not self._shelves or self._shelves[-1].room < entries_max:
@@ -308,19 +321,25 @@ class Entries:
                     else:
                         looks[later] = _together(looks[later], moved)
                     keep = ~full
-                    asked, places, there_is, same = asked[keep], places[keep], there_is[keep], same[keep]
-                    spare = spare[keep]
                 else:
                     self.pushed_out += int(full.sum())
-                    oldest = there == there.min(axis=1, keepdims=True)
-                    spare = np.where(full[:, None], oldest, spare)
+                    oldest = there.min(axis=1)
+                    spare = np.where(full[:, None], there == oldest[:, None], spare)
+                    keep = ~full | (tags[asked] >= oldest)  # who comes too late pushes nobody out
+                asked, places, there_is, same = asked[keep], places[keep], there_is[keep], same[keep]
+                spare = spare[keep]
             column = np.where(there_is, same.argmax(axis=1), spare.argmax(axis=1))
             before = np.where(there_is, shelf.tags[places, column], NEVER)
             shelf.tags[places, column] = np.maximum(before, tags[asked])
-            for name, one in self.measures.items():
-                held = shelf.values[name]
-                before = np.where(there_is, held[places, column], np.array(one.fill, one.dtype))
-                held[places, column] = one.join(before, values[name][asked])
+            held = {
+                name: np.where(there_is, shelf.values[name][places, column], np.array(one.fill, one.dtype))
+                for name, one in self.measures.items()
+            }
+            for name, after in self._joined(held, {name: values[name][asked] for name in values}).items():
+                shelf.values[name][places, column] = after
+
+    def _each_alone(self, before: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: one.join(before[name], values[name]) for name, one in self.measures.items()}
 
     def _place(self, rows: Ints, asked: Ints, number: int) -> Look:
         shelf = self._shelves[number]

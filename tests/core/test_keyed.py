@@ -5,6 +5,7 @@ import enum
 import itertools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -173,6 +174,10 @@ FEATURES: dict[str, tuple[KeyedFeature, Recount]] = {
     "max": (card.max("amount", "1h", tile="1m"), lambda p: max(_amounts(_with(p.within("1h", 60), p.now)), default=0)),
     "min": (card.min("amount", "1h", tile="1m"), lambda p: min(_amounts(_with(p.within("1h", 60), p.now)), default=0)),
     "std": (card.std("amount", "1h", tile="1m"), lambda p: _std(_amounts(_with(p.within("1h", 60), p.now)))),
+    "std exact": (
+        card.std("amount", "1h", exact=True),
+        lambda p: _std(_amounts(_with(p.within("1h", 0, longest="1d"), p.now))),
+    ),
     "zscore": (card.zscore("amount", "1h", tile="1m"), lambda p: _zscore(p, _amounts(p.within("1h", 60)))),
     "robust zscore": (card.robust_zscore("amount", last=5), lambda p: _robust(p, 5)),
     "ratio": (
@@ -339,6 +344,24 @@ def test_an_exact_window_that_is_full_lets_the_oldest_event_go() -> None:
     assert scores[-1] == 4_097
 
 
+def test_a_late_event_pushes_no_newer_one_out_of_an_exact_window_that_is_full() -> None:
+    pipeline = _pipeline(s=card.sum("amount", "2h", exact=True, counting_this=False))
+    state = pipeline.fresh()
+    amounts = [7, *[0] * 4_095]
+    _scores(pipeline, [Payment(str(at), 1_000.0 + at, "a", one) for at, one in enumerate(amounts)], state)
+    # Each of these is older than all that are kept, and in the window of what follows.
+    _scores(pipeline, [Payment(f"late {at}", 900.0 + at, "a", 1) for at in range(50)], state)
+    assert _scores(pipeline, [Payment("now", 5_096.0, "a")], state) == [7]
+
+
+def test_a_late_event_makes_no_newer_value_unknown() -> None:
+    pipeline = _pipeline(n=card.is_new("merchant", "1d"))
+    state = pipeline.fresh()
+    _scores(pipeline, [Payment(str(at), 1_000.0 + at, "a", 1, f"m{at}") for at in range(256)], state)
+    _scores(pipeline, [Payment("late", 900.0, "a", 1, "x")], state)
+    assert _scores(pipeline, [Payment("now", 2_000.0, "a", 1, "m0")], state) == [0]
+
+
 def _refused(**features: KeyedFeature) -> str:
     with pytest.raises(BadPipeline) as refused:
         _pipeline(**features)
@@ -493,6 +516,67 @@ class Amount(Event, topic="amounts", key="card"):
     at: float
     card: str
     amount: float
+
+
+def _deviations(amounts: list[float], *, apart: float, exact: bool) -> list[dict[str, float]]:
+    """Return what the features say of each event, and what exact arithmetic says; the first is in no other's window."""
+    features = {"std": card.std("amount", "1h", exact=exact), "z": card.zscore("amount", "1h", exact=exact)}
+    state, events = State("at", features), []
+    for at, amount in enumerate(amounts):
+        events.append(Amount(str(at), 1e9 + 7_200.0 * (at > 0) + apart * at, "a", amount))
+    columns = Columns(events)
+    past = state.step(columns)[("card",)]
+    made = {name: one.combined(columns["at"], past, columns) for name, one in features.items()}
+    told = []
+    for at in range(3, len(amounts)):
+        before = [Fraction(one) for one in amounts[1:at]]
+        told.append(
+            {"std": float(made["std"][at]), "z": float(made["z"][at]), **_exactly(before, Fraction(amounts[at]))}
+        )
+    return told
+
+
+def _exactly(before: list[Fraction], own: Fraction) -> dict[str, float]:
+    def spread(values: list[Fraction]) -> Fraction:
+        middle = sum(values) / len(values)
+        return sum((one - middle) ** 2 for one in values) / (len(values) - 1)
+
+    away = own - sum(before) / len(before)
+    return {"want std": math.sqrt(spread([*before, own])), "want z": float(away) / math.sqrt(spread(before))}
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("apart", [0.5, 50.0])
+@pytest.mark.parametrize(
+    ("first", "middle"), [(1e12, 1.0), (1.0, 1.0), (1e12, 1e12), (0.0, 1e12), (-1e15, 1e9), (1e300, 1.0)]
+)
+def test_no_value_of_long_ago_spoils_a_deviation(first: float, middle: float, apart: float, exact: bool) -> None:
+    rng = np.random.default_rng(5)
+    amounts = [first, *(middle + rng.uniform(-0.1, 0.1, 60)).tolist()]
+    for told in _deviations(amounts, apart=apart, exact=exact):
+        assert told["std"] == pytest.approx(told["want std"], rel=1e-12)
+        assert told["z"] == pytest.approx(told["want z"], rel=1e-12, abs=1e-12)
+
+
+def test_a_value_that_is_far_from_the_rest_of_its_window_spoils_no_deviation_there() -> None:
+    rng = np.random.default_rng(6)
+    for place in (1, 2, 30):
+        amounts = [0.0, *rng.uniform(0.9, 1.1, 40).tolist()]
+        amounts[place] = 1e12
+        for told in _deviations(amounts, apart=20.0, exact=False)[place:]:
+            assert told["std"] == pytest.approx(told["want std"], rel=1e-12)
+            assert told["z"] == pytest.approx(told["want z"], rel=1e-12)
+
+
+def test_values_that_are_all_equal_have_no_deviation_at_all() -> None:
+    pipeline = _pipeline_of_amounts(std=card.std("amount", "1h"), z=card.zscore("amount", "1h"))
+    events = [Amount(str(at), 1e9 + 30.0 * at, "a", 0.1) for at in range(100)]
+    assert _scores(pipeline, events) == [0.0] * 100
+
+
+def _pipeline_of_amounts(**features: KeyedFeature) -> Pipeline:
+    static = Linear(dict.fromkeys(features, 1.0), logistic=False)
+    return Pipeline(name="p", events=Amount, features=features, static=static)
 
 
 def test_one_absurd_value_does_not_turn_away_every_event_that_follows() -> None:
