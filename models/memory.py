@@ -14,6 +14,7 @@ Array = NDArray[Any]
 NEVER = -np.inf  # the time of what has not happened
 ROWS_MIN = 64
 ROOM_MIN, ROOM_GROWS = 4, 4
+SHELF_MIN = 4_096  # entries that a shelf begins with
 
 
 class Measure(NamedTuple):
@@ -202,7 +203,8 @@ class _Shelf:
         given = [self.free.pop() for _ in range(min(count, len(self.free)))]
         fresh = count - len(given)
         if self.count + fresh > len(self.tags):
-            length = max(ROWS_MIN, self.count + fresh, len(self.tags) * 3 // 2)
+            least = min(ROWS_MIN, max(1, SHELF_MIN // self.room))  # few rows get to where much room is
+            length = max(least, self.count + fresh, len(self.tags) * 3 // 2)
             self.tags = _grown(self.tags, length, NEVER)
             for name, one in self.measures.items():
                 self.values[name] = _grown(self.values[name], length, one.fill)
@@ -231,6 +233,7 @@ class Look(NamedTuple):
 
 
 Joined = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
+Needless = Callable[[Floats, Mapping[str, Array]], Array]
 
 
 class Entries:
@@ -241,7 +244,8 @@ class Entries:
     come. So memory follows what is in use, and a busy key costs the quiet ones nothing. Entries are told apart
     by their tag, or by the measure that ``by`` names; then the tag says when the entry was last met.
 
-    ``joined`` joins all measures of an entry at once, where they depend on each other.
+    ``joined`` joins all measures of an entry at once, where they depend on each other. ``needless`` says which
+    entries of a full row can be done without, before it gets more room.
 
     >>> entries = Entries({"sum": Measure("f8", 0.0)}, entries_max=16)
     >>> entries.grow(1)
@@ -259,10 +263,12 @@ class Entries:
         entries_max: int,
         by: str = "",
         joined: Joined | None = None,
+        needless: Needless | None = None,
     ) -> None:
         self.measures = dict(measures)
         self._by = by
         self._joined = joined or self._each_alone
+        self._needless = needless
         self._shelves: list[_Shelf] = []
         room = ROOM_MIN
         while not self._shelves or self._shelves[-1].room < entries_max:
@@ -280,6 +286,8 @@ class Entries:
         numbers = self._where["shelf"][rows]
         looks = []
         for number, shelf in enumerate(self._shelves):
+            if shelf.count == len(shelf.free):
+                continue
             asked = np.flatnonzero(numbers == number)
             if len(asked):
                 places = self._where["place"][rows[asked]]
@@ -311,6 +319,12 @@ class Entries:
                 same = there == tags[asked, None]
             there_is = same.any(axis=1)
             full = ~(there_is | spare.any(axis=1))
+            if self._needless is not None and full.any():
+                chosen = np.flatnonzero(full)
+                spare[chosen] = self._thinned(shelf, places[chosen])
+                # With less than a quarter free it would soon be full again, and thinning is dear.
+                enough = 1 if shelf is self._shelves[-1] else shelf.room // 4
+                full[chosen] = spare[chosen].sum(axis=1) < enough
             if full.any():
                 number = self._shelves.index(shelf)
                 if number + 1 < len(self._shelves):
@@ -340,6 +354,14 @@ class Entries:
 
     def _each_alone(self, before: Mapping[str, Array], values: Mapping[str, Array]) -> dict[str, Array]:
         return {name: one.join(before[name], values[name]) for name, one in self.measures.items()}
+
+    def _thinned(self, shelf: _Shelf, places: Ints) -> Array:
+        """Throw away what is not needed of rows that are full; say which entries that were."""
+        assert self._needless is not None
+        there = shelf.tags[places]
+        needless = self._needless(there, {name: held[places] for name, held in shelf.values.items()})
+        shelf.tags[places] = np.where(needless, NEVER, there)
+        return needless
 
     def _place(self, rows: Ints, asked: Ints, number: int) -> Look:
         shelf = self._shelves[number]

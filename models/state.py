@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.models import sketch
 from headrace.models.change import Delta, Remembered, delta
 from headrace.models.fallback import Breaker, Fallback
 from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
@@ -211,7 +212,7 @@ class State:
         self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
-        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {list(wanted.items())}{said}"
+        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {sketch.LEVELS} {list(wanted.items())}{said}"
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def change(self, fields: Remembered, failed: list[int] | None = None) -> list[Any]:

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Event, Linear, Pipeline, per
-from headrace.models import keyed, snapshot
+from headrace.models import hashes, snapshot
 from headrace.models.features import Columns, great_circle_km
-from headrace.models.keyed import KeyedFeature, hashed
+from headrace.models.hashes import hashes_of
+from headrace.models.keyed import KeyedFeature
 from headrace.models.state import SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
 from headrace.schemas.span import seconds
@@ -471,16 +472,16 @@ def test_a_span_is_a_whole_number_of_tiles_although_no_float_is(span: str, tile:
 def test_numbers_that_are_equal_have_one_hash_whichever_came_first() -> None:
     made = []
     for first in (1, 1.0, True):
-        keyed._HASHES.clear()
-        made += [hashed(np.array([first], object))[0][0], hashed(np.array([1.0], object))[0][0]]
+        hashes._KNOWN.clear()
+        made += [hashes_of(np.array([first], object))[0], hashes_of(np.array([1.0], object))[0]]
     assert len(set(made)) == 1
-    assert hashed(np.array(["1"], object))[0][0] != made[0]
+    assert hashes_of(np.array(["1"], object))[0] != made[0]
 
 
 def test_long_values_are_not_kept_beside_their_hashes() -> None:
-    before = len(keyed._HASHES)
-    hashed(np.array([f"{at:0>2000}" for at in range(100)], object))
-    assert len(keyed._HASHES) == before
+    before = len(hashes._KNOWN)
+    hashes_of(np.array([f"{at:0>2000}" for at in range(100)], object))
+    assert len(hashes._KNOWN) == before
 
 
 class Shop(enum.Enum):
