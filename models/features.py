@@ -9,12 +9,15 @@ from typing import Any, Union, get_args, get_origin
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.models.hashes import hashes_of, there
 from headrace.schemas.event import Event, columns_of
+from headrace.schemas.span import seconds
 
 Floats = NDArray[np.float64]
 Column = NDArray[Any]
 
 EARTH_RADIUS_KM = 6_371.0088
+BUCKETS_MAX = 2**31
 
 
 class FeatureFailed(Exception):
@@ -198,6 +201,103 @@ def differs(name: str, value: object) -> Feature:
 def multiple_of(name: str, step: float) -> Feature:
     """Say one where the field is a multiple of ``step``, else zero: round amounts, for one."""
     return Feature(lambda values: values % step == 0, [name], origin=f"multiple_of({name!r}, {step!r})")
+
+
+def hashed(name: str, *, buckets: int, missing: float = -1.0) -> Feature:
+    """Take a number from 0 to ``buckets - 1`` that stands for the field's value; ``missing`` where there is none.
+
+    For fields of more values than ``code`` could name. Which bucket a value falls into never changes, in no other
+    process and no later release, so a model may learn from it. Numbers that are equal share one: 5 and 5.0. Values
+    that share a bucket are not told apart: of ``v`` values in ``b`` buckets a share of about ``v / b`` meets another.
+
+    >>> class Visit(Event, topic="visits", key="user"):
+    ...     id: str
+    ...     at: float
+    ...     user: str
+    ...     page: str | None = None
+    >>> visits = [Visit("v1", 0.0, "u", "/cart"), Visit("v2", 1.0, "u", "/shop"), Visit("v3", 2.0, "u")]
+    >>> hashed("page", buckets=1_000).column("page", Columns(visits))
+    array([...])
+    """
+    said = f"hashed({name!r}, buckets={buckets!r})"
+    if not 2 <= buckets <= BUCKETS_MAX:
+        raise ValueError(f"{said}: allowed are 2 to {BUCKETS_MAX} buckets")
+
+    def bucket(values: Column) -> Column:
+        return np.where(there(values), hashes_of(values).view(np.uint64) % np.uint64(buckets), missing)
+
+    return Feature(bucket, [name], origin=said)
+
+
+def code(name: str, values: Sequence[object], *, unknown: float = -1.0, missing: float = -2.0) -> Feature:
+    """Take the place that the field's value has in ``values``, from zero on.
+
+    ``unknown`` stands for a value that is not among them, ``missing`` for none.
+
+    >>> code("country", ["FR", "DE"])
+    <Feature of country, code('country', ['FR', 'DE'])>
+    """
+    said = f"code({name!r}, {values!r})"
+    places = {value: float(place) for place, value in enumerate(_told_apart(values, said))}
+
+    def place(column: Column) -> Column:
+        found = [places.get(value, unknown) for value in column.tolist()]
+        return np.where(there(column), found, missing)
+
+    return Feature(place, [name], origin=said)
+
+
+def one_hot(name: str, values: Sequence[object]) -> dict[str, Feature]:
+    """Make a feature of each value: one where the field has it, else zero. They are spliced into a pipeline's features.
+
+    A value that is not among them, and a missing one, are zero in all.
+
+    >>> features = {"amount": log1p("amount"), **one_hot("country", ["FR", "DE"])}
+    >>> list(features)
+    ['amount', 'country=FR', 'country=DE']
+    """
+    said = f"one_hot({name!r}, {values!r})"
+    made = {
+        f"{name}={value}": Feature(
+            lambda column, value=value: column == value, [name], origin=f"{said}['{name}={value}']"
+        )
+        for value in _told_apart(values, said)
+    }
+    if len(made) < len(values):
+        raise ValueError(f"{said}: two features would have one name, there are {', '.join(made)}")
+    return made
+
+
+def cyclic(name: str, period: str) -> dict[str, Feature]:
+    """Make two features of a time: sine and cosine of where in the period it lies, so that 23:59 is close to 0:00.
+
+    ``"1d"`` is the hour of the day, ``"1w"`` the day of the week. A period begins with 1970-01-01 in UTC, a Thursday;
+    where it begins makes no difference to a model that reads both.
+
+    >>> list(cyclic("at", "1d"))
+    ['sin(at, 1d)', 'cos(at, 1d)']
+    """
+    length = seconds(period)
+    return {
+        f"{said}({name}, {period})": Feature(
+            lambda times, wave=wave: wave(times % length * (2 * np.pi / length)),
+            [name],
+            origin=f"cyclic({name!r}, {period!r})['{said}({name}, {period})']",
+        )
+        for said, wave in (("sin", np.sin), ("cos", np.cos))
+    }
+
+
+def _told_apart(values: Sequence[object], said: str) -> Sequence[object]:
+    """Return the values if they are some and each is there once, or raise."""
+    if isinstance(values, str) or not values:
+        raise ValueError(f"{said}: allowed is a list of values, and at least one")
+    for value in values:
+        if value is None:
+            raise ValueError(f"{said}: None is no value, it is what a missing one is")
+        if values.count(value) > 1:
+            raise ValueError(f"{said}: {value!r} is named twice, and each value has one place")
+    return values
 
 
 def distance_km(lat: str, lon: str, *, of: tuple[float, float]) -> Feature:

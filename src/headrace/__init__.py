@@ -2,7 +2,18 @@
 
 from headrace.models.combine import by_recent_loss, online_only, stacked, static_only, until_proven
 from headrace.models.fallback import Fallback
-from headrace.models.features import differs, distance_km, feature, field, log1p, multiple_of
+from headrace.models.features import (
+    code,
+    cyclic,
+    differs,
+    distance_km,
+    feature,
+    field,
+    hashed,
+    log1p,
+    multiple_of,
+    one_hot,
+)
 from headrace.models.keyed import per
 from headrace.models.pipeline import Pipeline
 from headrace.models.static import Function, Linear, Model
@@ -17,12 +28,16 @@ __all__ = [
     "Model",
     "Pipeline",
     "by_recent_loss",
+    "code",
+    "cyclic",
     "differs",
     "distance_km",
     "feature",
     "field",
+    "hashed",
     "log1p",
     "multiple_of",
+    "one_hot",
     "online_only",
     "per",
     "stacked",
