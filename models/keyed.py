@@ -474,9 +474,9 @@ class ValuesOf(Keeper):
 
 @dataclass(frozen=True)
 class Session(Wanted):
-    """Events with no more than ``gap`` seconds between them: how many, or since when."""
+    """Events with no more than ``gap`` seconds between them: how many, since when, and when the newest was."""
 
-    what: str  # "count" or "start"
+    what: str  # "count", "start" or "last"
     gap: float
 
     @property
@@ -509,6 +509,7 @@ class Sessions(Keeper):
         so_far = {
             "count": np.where(goes_on, count[rows], 0),
             "start": np.where(goes_on, np.minimum(start[rows], at), at),
+            "last": np.where(goes_on, last[rows], at),
         }
         count[rows] = so_far["count"] + 1
         start[rows] = so_far["start"]
@@ -761,9 +762,15 @@ class Per:
     ) -> KeyedFeature:
         """Take the share of ones of a field over the span before this event, drawn to ``prior`` while there are few.
 
-        ``weight`` is how many events the prior counts for. With ``delay`` the span ends so long before the
-        event: what is known only later must not be counted earlier.
+        ``weight`` is how many events the prior counts for: ``(ones + prior * weight) / (events + weight)``, the mean of
+        a Beta distribution that began with ``prior * weight`` ones and ``(1 - prior) * weight`` zeros. With ``delay``
+        the span ends so long before the event: what is known only later must not be counted earlier.
         """
+        if not 0 < weight < _INFINITE:
+            text = f"weight = {weight}: allowed are numbers above zero, or a new key would have no rate"
+            raise ValueError(f"rate({field!r}, {span!r}): {text}")
+        if not -_INFINITE < prior < _INFINITE:
+            raise ValueError(f"rate({field!r}, {span!r}): prior = {prior}: allowed are finite numbers")
         windows = [self._window(field, kind, span, tile, exact, delay) for kind in ("sum", "count")]
         return self._feature(
             windows,
@@ -858,6 +865,19 @@ class Per:
         return self._feature(
             [Session("start", seconds(gap))], lambda at, start: at - start, origin=f"session_seconds({gap!r})"
         )
+
+    def session_mean_gap(self, gap: str) -> KeyedFeature:
+        """Tell the mean seconds from one event of the session to the next, up to this one; zero where it is the first.
+
+        >>> per("user").session_mean_gap("30m")
+        <Feature of user, per('user').session_mean_gap('30m')>
+        """
+        wanted = [Session(what, seconds(gap)) for what in ("count", "start", "last")]
+
+        def combine(at: Floats, count: Array, start: Array, last: Array) -> Array:
+            return (np.maximum(last, at) - start) / np.maximum(count, 1)
+
+        return self._feature(wanted, combine, origin=f"session_mean_gap({gap!r})")
 
     def _window(self, field: str, kind: str, span: str, tile: str, exact: bool, delay: str) -> Window:  # noqa: FBT001 - as the methods have it
         length = _tile(span, tile, exact)

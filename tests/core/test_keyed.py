@@ -144,6 +144,11 @@ def _session(past: Past, gap: float) -> tuple[int, float]:
     return (0, past.now.at) if past.now.at - last > gap else (count, min(start, past.now.at))
 
 
+def _mean_gap(past: Past, gap: float) -> float:
+    count, start = _session(past, gap)
+    return (max(past.newest, past.now.at) - start) / count if count else 0.0
+
+
 def _speed(past: Past) -> float:
     last = _last(past)
     if last is None:
@@ -206,6 +211,7 @@ FEATURES: dict[str, tuple[KeyedFeature, Recount]] = {
     "speed": (card.speed("lat", "lon"), _speed),
     "session count": (card.session_count("30m"), lambda p: _session(p, 1800)[0] + 1),
     "session seconds": (card.session_seconds("30m"), lambda p: p.now.at - _session(p, 1800)[1]),
+    "session mean gap": (card.session_mean_gap("30m"), lambda p: _mean_gap(p, 1800)),
 }
 KEYED = {name: one for name, (one, _) in FEATURES.items()}
 
@@ -578,6 +584,14 @@ def test_values_that_are_all_equal_have_no_deviation_at_all() -> None:
 def _pipeline_of_amounts(**features: KeyedFeature) -> Pipeline:
     static = Linear(dict.fromkeys(features, 1.0), logistic=False)
     return Pipeline(name="p", events=Amount, features=features, static=static)
+
+
+def test_a_rate_without_a_prior_or_with_an_absurd_one_is_refused() -> None:
+    for weight in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"rate\('amount', '1d'\): weight = .*: allowed are numbers above zero"):
+            card.rate("amount", "1d", weight=weight)
+    with pytest.raises(ValueError, match=r"rate\('amount', '1d'\): prior = nan: allowed are finite numbers"):
+        card.rate("amount", "1d", prior=math.nan)
 
 
 def test_one_absurd_value_does_not_turn_away_every_event_that_follows() -> None:

@@ -174,7 +174,7 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "since": _pipeline(a=shop.since_last(at_most="1h"), b=shop.since_first()),
     "values": _pipeline(a=shop.distinct("note", "1h"), b=shop.is_new("coupon", "1d"), c=shop.distinct("rank", "1d")),
     "places": _pipeline(a=shop.speed("lat", "lon"), b=shop.distance("lat", "lon")),
-    "session": _pipeline(a=shop.session_count("30m"), b=shop.session_seconds("2h")),
+    "session": _pipeline(a=shop.session_count("30m"), b=shop.session_seconds("2h"), c=shop.session_mean_gap("2h")),
     "pairs": _pipeline(a=pair.count("1h"), b=pair.since_last(), c=shop.count("1h"), d=field("count")),
     "missing values": _pipeline(
         missing={"total": 2.5, "coupon": "none", "first": 1},
@@ -274,7 +274,7 @@ def test_every_feature_with_a_memory_is_under_law() -> None:
     origins = [one.origin for pipeline in PIPELINES.values() for one in pipeline.features.values()]
     kept = {origin.split(").")[1].split("(")[0] for origin in origins if origin.startswith("per(")}
     assert kept == {name for name in vars(Per) if not name.startswith("_")}
-    assert len(kept) == 20
+    assert len(kept) == 21
 
 
 def test_small_pipelines_score_some_and_reject_some() -> None:
