@@ -60,7 +60,6 @@ class Worker(faust.App):
             web_graph_enabled=False,
             stream_recovery_delay=0.0,
             broker_session_timeout=config.session_timeout_ms / 1_000,
-            datadir=config.state_dir or None,
         )
         self._committer: Committer | None = None
         self._memories: Memories | None = None
@@ -72,6 +71,9 @@ class Worker(faust.App):
         if len(pipeline.topics) > 1:
             self.timer(TICK_SECONDS, name="tick")(self._tick)
         self.health.add_pages(self)
+
+    def _create_directories(self) -> None:
+        """Make none: Faust's are for tables, and a disk that is full or may not be written stops no worker."""
 
     async def _score(self, stream: Any) -> None:
         consumer = self._kafka

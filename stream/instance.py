@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -46,8 +47,8 @@ def _claim(place: Path) -> tuple[int, IO[str]]:
         except BlockingIOError:
             lock.close()
             continue
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with suppress(OSError):  # the disk is full: the lock is what counts, the number is for people
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
         return slot, lock
     raise RuntimeError(f"{SLOTS_MAX} workers hold a name in {place}; set instance to a name of your own")

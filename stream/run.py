@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
-from headrace.schemas.errors import HeadraceError
+from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.stream import clients, health, heap, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
@@ -33,7 +33,15 @@ def run(pipeline: Pipeline, config: Config) -> None:
     health.check_port(config.web_port)
     instance = None
     if not config.instance:
-        instance = Instance(state_folder(config), config.group)
+        try:
+            instance = Instance(state_folder(config), config.group)
+        except OSError as error:
+            raise BadConfig(
+                [
+                    f"state_dir = {state_folder(config)}: no file can be made there ({error.strerror}), and this "
+                    "worker's name is kept in one; give another folder, or say by instance what the worker is called"
+                ]
+            ) from error
         config = msgspec.structs.replace(config, instance=instance.name)
     # Nothing is in flight before the loop runs, so a signal may end the process where it stands.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))

@@ -1,12 +1,19 @@
 """The name that a worker keeps: unique while it lives, free the moment it is dead."""
 
+import errno
+import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from core.records import config_of, fraud
+
+from headrace.schemas.errors import BadConfig
 from headrace.stream.instance import Instance
+from headrace.stream.run import run
 
 HOLD = """
 import sys, time
@@ -45,6 +52,22 @@ def test_a_name_says_host_and_slot(tmp_path: Path) -> None:
     instance = Instance(tmp_path, "cards")
     assert instance.name == f"{socket.gethostname()}-0"
     instance.release()
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_told_before_anything_begins() -> None:
+    with pytest.raises(BadConfig, match=r"state_dir = /dev/null/here: no file can be made there \(Not a directory\)"):
+        run(fraud, config_of(state_dir="/dev/null/here"))
+
+
+def test_a_full_disk_takes_no_name_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    first, second = Instance(tmp_path, "cards"), Instance(tmp_path, "cards")
+    assert (first.slot, second.slot) == (0, 1)
+    first.release()
+    second.release()
 
 
 def test_groups_do_not_share_names(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -146,9 +146,13 @@ class Stage:
         broker: str = "",
         env: Mapping[str, str] | None = None,
         reference: bool = False,
+        within: Sequence[str] = (),
         **settings: object,
     ) -> Worker:
-        """Return a worker that is not started yet; a second call with the same name returns another."""
+        """Return a worker that is not started yet; a second call with the same name returns another.
+
+        ``within`` is a command that becomes the worker in the end, such as ``nice``.
+        """
         options = {
             **SETTINGS,
             "topic_predictions": self.predictions,
@@ -168,7 +172,7 @@ class Stage:
             command = [sys.executable, str(HERE / "reference.py"), *arguments]
         else:
             command = headrace(*arguments)
-        return self.process(name, command, env)
+        return self.process(name, [*within, *command], env)
 
     def process(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> Worker:
         """Return any other program, cleaned up like a worker."""
