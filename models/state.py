@@ -14,9 +14,13 @@ from headrace.models.learning import Learning
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
 
 KEYS_MAX = 2_000_000  # per partition and kind of key
-LEAVE_SHARE = 64  # when there are too many keys, one in so many leaves
+LEAVE_SHARE, LEAVE_MAX = 64, 1_024  # when there are too many keys, one in so many leaves, and no more than so many
+QUIET_SHARE = 8  # of the keys, one in so many is put in the order in which they will leave
 SWEEP_COUNT = 65_536  # events from one look for keys that nothing happened to any more to the next
 CLOCK_COUNT = 1_024  # events of which the median says what time it is: one absurd time moves nothing
+
+
+_NOBODY = np.empty((2, 0), np.int64)
 
 
 class Part:
@@ -37,8 +41,8 @@ class Part:
 class Table:
     """What is remembered per value of some fields.
 
-    Memory is bounded: past ``keys_max`` keys those leave to which nothing came for longest, one in 64 at
-    once; and every 65,536 events those leave to which nothing happened for longer than any feature looks
+    Memory is bounded: past ``keys_max`` keys those leave to which nothing came for longest, one in 64 or 1,024
+    at once; and every 65,536 events those leave to which nothing happened for longer than any feature looks
     back. Both come at a certain event, so where a batch is cut does not show.
     """
 
@@ -56,6 +60,7 @@ class Table:
         self._clock = np.full(CLOCK_COUNT, NEVER)
         self._arrived = 0
         self.missed: list[Ints] = []  # the places in the last batch of events that came too late
+        self._quiet = _NOBODY  # rows, and when something came to them: those that will leave next, in that order
         self.evicted = 0  # keys that left because there were too many
         self.expired = 0  # keys that left because nothing happened to them
 
@@ -128,12 +133,30 @@ class Table:
 
     def _make_room(self) -> None:
         """Forget the keys to which nothing came for longest."""
+        arrived = self._rows["arrived"]
+        count = min(max(1, len(self._keys) // LEAVE_SHARE), LEAVE_MAX)
+        leaving: list[Ints] = []
+        missing = count
+        while missing:
+            if not self._quiet.shape[1]:
+                self._quiet = self._quietest()
+            (rows, then), self._quiet = self._quiet[:, :missing], self._quiet[:, missing:]
+            rows = rows[arrived[rows] == then]  # to the others something came since, or they have left
+            arrived[rows] = -1
+            leaving.append(rows)
+            missing -= len(rows)
+        self.evicted += count
+        self._forget(np.sort(np.concatenate(leaving)))
+
+    def _quietest(self) -> Ints:
+        """Put some keys in the order in which they will leave: to look through all each time would take long."""
         arrived = self._rows["arrived"][: self._keys.row_count]
         used = np.flatnonzero(arrived >= 0)
-        count = max(1, len(used) // LEAVE_SHARE)
-        oldest = used[np.argpartition(arrived[used], count - 1)[:count]]
-        self.evicted += count
-        self._forget(np.sort(oldest))
+        times = arrived[used]
+        count = max(1, len(used) // QUIET_SHARE)
+        oldest = np.argpartition(times, count - 1)[:count]
+        oldest = oldest[np.argsort(times[oldest])]
+        return np.stack([used[oldest], times[oldest]])
 
     def _sweep(self) -> None:
         """Forget the keys to which nothing happened for longer than anybody looks back."""
@@ -182,6 +205,7 @@ class Table:
         for keeper, held in zip(self._keepers, data["keepers"], strict=True):
             keeper.load(held)
         self._clock = data["clock"].copy()
+        self._quiet = _NOBODY
         self._arrived, self.evicted, self.expired = data["arrived"], data["evicted"], data["expired"]
 
 
@@ -212,7 +236,8 @@ class State:
         self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
-        said = f"{time} {keys_max} {ENTRIES_MAX} {VALUES_MAX} {sketch.LEVELS} {list(wanted.items())}{said}"
+        bounds = (keys_max, LEAVE_SHARE, LEAVE_MAX, ENTRIES_MAX, VALUES_MAX, sketch.LEVELS)
+        said = f"{time} {bounds} {list(wanted.items())}{said}"
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def change(self, fields: Remembered, failed: list[int] | None = None) -> list[Any]:

@@ -4,6 +4,7 @@ import datetime as dt
 import enum
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
@@ -18,7 +19,7 @@ from headrace.models import hashes, snapshot
 from headrace.models.features import Columns, great_circle_km
 from headrace.models.hashes import hashes_of
 from headrace.models.keyed import KeyedFeature
-from headrace.models.state import SWEEP_COUNT, State
+from headrace.models.state import LEAVE_SHARE, SWEEP_COUNT, State
 from headrace.schemas.errors import BadPipeline
 from headrace.schemas.span import seconds
 
@@ -295,6 +296,32 @@ def test_the_key_that_was_quiet_for_longest_leaves_when_there_are_too_many() -> 
     assert _scores(pipeline, events, state) == [1, 1, 1, 2, 1, 1, 3, 1]
     (table,) = state.tables.values()
     assert (len(table), table.evicted) == (3, 3)
+
+
+@pytest.mark.parametrize("chance", range(5))
+def test_keys_leave_in_the_order_in_which_something_last_came_to_them(chance: int) -> None:
+    pipeline, keys_max, rng = _pipeline(keys_max=300, n=card.count("30d")), 300, np.random.default_rng(chance)
+    state, known = pipeline.fresh(), OrderedDict[str, int]()
+    for first in range(0, 20_000, 400):
+        # Some keys come all the time, others now and then.
+        drawn = np.where(rng.random(400) < 0.3, rng.integers(200, size=400), rng.integers(3_000, size=400))
+        events = [Payment(str(first + at), 1.7e9 + first + at, f"c{key}") for at, key in enumerate(drawn)]
+        before = snapshot.encode(state.dump())
+        scores = _scores(pipeline, events, state)
+        if rng.random() < 0.3:
+            other, state = state, pipeline.fresh()
+            state.load(snapshot.decode(before))
+            assert _scores(pipeline, events, state) == scores
+            assert snapshot.encode(state.dump()) == snapshot.encode(other.dump())
+        for event, score in zip(events, scores, strict=True):
+            if event.card not in known and len(known) == keys_max:
+                for _ in range(keys_max // LEAVE_SHARE):
+                    known.popitem(last=False)
+            known[event.card] = known.pop(event.card, 0) + 1
+            assert score == known[event.card]
+    (table,) = state.tables.values()
+    assert table.evicted > 5_000
+    assert len(table) == len(known)
 
 
 def test_a_new_key_that_comes_right_after_a_sweep_finds_room() -> None:
