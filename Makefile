@@ -32,7 +32,7 @@ soak: .venv/installed-dev  ## five million events while the broker and workers a
 	$(BIN)/python benchmarks/soak.py
 
 faults: .venv/installed-dev  ## every fault scenario in full, for several seeds (long; Java 17 and Maven)
-	HEADRACE_FAULTS=full $(BIN)/python -m pytest -m broker tests/broker
+	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker
 
 clean:  ## remove .venv and whatever the tools left behind
 	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs

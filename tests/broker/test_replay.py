@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterable
@@ -17,38 +16,18 @@ from confluent_kafka.admin import AdminClient
 from core.records import config_of
 from faults import reader, recount
 from faults.stage import PARTITIONS, Stage
-from faults.worker import headrace
 
 from headrace.schemas.errors import BadSlice
 from headrace.stream.slice import Reader
 
 pytestmark = pytest.mark.broker
 REMEMBERING = Path(recount.__file__).with_name("remembering.py")
-SECONDS_MAX = 120
 Done = subprocess.CompletedProcess[str]
 
 
 def _run(stage: Stage, name: str, *arguments: str, predictions: str = "") -> Done:
     """Run ``headrace replay`` or ``parity`` on what the stage has."""
-    given = ["--broker", stage.address, "--group", stage.group]
-    topics = {
-        "topic_predictions": predictions or stage.predictions,
-        "topic_dead_letters": stage.dead_letters,
-        "topic_alerts": stage.alerts,
-    }
-    for option, topic in topics.items():
-        given += ["--set", f"{option}={topic}"]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    return subprocess.run(
-        headrace(name, str(REMEMBERING), *given, *arguments),
-        cwd=stage.folder,
-        env={**inherited, "FAULTS_TOPIC": stage.topic},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
+    return stage.ask(REMEMBERING, name, *arguments, predictions=predictions)
 
 
 def _well(done: Done) -> Done:

@@ -31,4 +31,5 @@ pipeline = Pipeline(
         "first": card.since_first(),
     },
     static=Linear(WEIGHTS, bias=-3.0, version="1"),
+    keys_max=int(os.environ.get("FAULTS_KEYS_MAX", "2000000")),
 )

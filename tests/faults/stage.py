@@ -1,6 +1,7 @@
 """A scenario's own topics, group and processes on a broker that it shares with the others."""
 
 import os
+import subprocess
 import sys
 import time
 import uuid
@@ -25,6 +26,7 @@ HERE = Path(__file__).parent
 PIPELINE = HERE / "pipeline.py"
 PARTITIONS = 6
 SETTLE_SECONDS_MAX = 90.0
+ASK_SECONDS_MAX = 600.0
 
 # Short timeouts, so that a dead worker is missed within seconds and not within the time a person waits.
 SETTINGS = {
@@ -173,6 +175,35 @@ class Stage:
         else:
             command = headrace(*arguments)
         return self.process(name, [*within, *command], env)
+
+    def ask(
+        self,
+        pipeline: str | Path,
+        name: str,
+        *arguments: str,
+        predictions: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``headrace replay`` or ``parity`` on what the stage has, and return what came of it."""
+        given = ["--broker", self.address, "--group", self.group]
+        topics = {
+            "topic_predictions": predictions or self.predictions,
+            "topic_dead_letters": self.dead_letters,
+            "topic_alerts": self.alerts,
+        }
+        for option, topic in topics.items():
+            given += ["--set", f"{option}={topic}"]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        return subprocess.run(
+            headrace(name, str(pipeline), *given, *arguments),
+            cwd=self.folder,
+            env={**inherited, "FAULTS_TOPIC": self.topic, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ASK_SECONDS_MAX,
+            check=False,
+        )
 
     def process(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> Worker:
         """Return any other program, cleaned up like a worker."""
