@@ -35,7 +35,7 @@ faults: .venv/installed-dev  ## every fault scenario in full, for several seeds 
 	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker
 
 clean:  ## remove .venv and whatever the tools left behind
-	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs
+	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs benchmarks/peers/*/target
 
 # A stamp is newer than what it was installed from, so a second call installs nothing.
 .venv/installed: pyproject.toml setup.py models/_kernel.c

@@ -1,7 +1,8 @@
-"""The same stateless job, side by side, on one real broker (``make bench``).
+"""The same job, done by everybody, side by side, on one real broker (``make bench``).
 
-    python benchmarks/compare.py                  everything: about half an hour
-    python benchmarks/compare.py --quick          the bare loop and Headrace: under three minutes
+    python benchmarks/compare.py                  everything: about an hour and a half
+    python benchmarks/compare.py --job learning   only the job that remembers and learns
+    python benchmarks/compare.py --quick          the bare loop and Headrace: a few minutes
     python benchmarks/compare.py --contestants bare,headrace-alo --throughput-only --rounds 5
 
 Prints a table, and leaves compare.json, compare.svg and everybody's logs in benchmarks/out.
@@ -22,7 +23,7 @@ from pathlib import Path
 import contest
 import contestants
 import environments
-import events
+import jobs
 import plot
 import process
 import report
@@ -51,7 +52,13 @@ def main():
         "broker": f"Apache Kafka {KAFKA_VERSION}, one node, one process, on loopback",
         "versions": {},
         "contestants": {
-            name: {"title": contestants.BY_NAME[name].title, "throughput": [], "latency": [], "not_run": None}
+            name: {
+                "title": contestants.BY_NAME[name].title,
+                "job": contestants.BY_NAME[name].job.name,
+                "throughput": [],
+                "latency": [],
+                "not_run": None,
+            }
             for name in options.contestants
         },
         "complete": False,
@@ -64,7 +71,8 @@ def main():
             try:
                 _warm_up(arena, pythons, options)
                 if not options.latency_only:
-                    _throughput(arena, record, pythons, options)
+                    for job in jobs.BY_NAME.values():
+                        _throughput(arena, record, pythons, options, job)
                 if not options.throughput_only:
                     _latency(arena, record, pythons, options)
                 record["complete"] = True
@@ -86,6 +94,7 @@ def main():
 def _parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ",".join(contestants.BY_NAME)
+    parser.add_argument("--job", choices=jobs.BY_NAME, help="only this one (default: each of them)")
     parser.add_argument("--contestants", metavar="A,B", help=f"who takes part (default: {names})")
     parser.add_argument("--events", type=int, help="events in the input topic for throughput (default 1000000)")
     parser.add_argument("--rounds", type=int, help="measurements of each kind for everybody (default 3)")
@@ -104,7 +113,12 @@ def _parse():
     )
     parser.add_argument("--out", default=str(contestants.HERE / "out"), help="folder for the results")
     options = parser.parse_args()
-    normal = (",".join(contestants.QUICK), 300_000, 2, 5.0) if options.quick else (names, 1_000_000, 3, 30.0)
+    usual = [
+        name
+        for name in (contestants.QUICK if options.quick else contestants.BY_NAME)
+        if options.job in (None, contestants.BY_NAME[name].job.name)
+    ]
+    normal = (",".join(usual), 300_000, 2, 5.0) if options.quick else (",".join(usual), 1_000_000, 3, 30.0)
     for name, value in zip(("contestants", "events", "rounds", "seconds"), normal, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -130,7 +144,7 @@ def _install(record):
             print(f"{name}: not run: {reason}", flush=True)
             continue
         if (peer or "headrace") not in record["versions"]:
-            record["versions"][peer or "headrace"] = environments.versions(pythons[name])
+            record["versions"][peer or "headrace"] = environments.versions(peer, pythons[name])
     return pythons
 
 
@@ -143,24 +157,30 @@ def _warm_up(arena, pythons, options):
     for name in pythons:
         if not contestants.BY_NAME[name].slow:
             first.setdefault(contestants.BY_NAME[name].guarantee, name)
-    sent = events.make(WARM_UP_COUNT, options.seed + 2)
-    arena.topics.create(contestants.INPUT)
-    arena.topics.fill(contestants.INPUT, sent)
-    for name in WARM_UP_ROUNDS * list(first.values()):
-        print(f"warm-up {name}, not measured", flush=True)
-        contest.throughput(arena, contestants.BY_NAME[name], pythons[name], sent)
-    for name in first.values():
-        contest.latency(arena, contestants.BY_NAME[name], pythons[name], options.rate, contest.WARM_UP_SECONDS)
-    arena.topics.drop(contestants.INPUT)
+    for job in dict.fromkeys(contestants.BY_NAME[name].job for name in first.values()):
+        sent = job.make(min(WARM_UP_COUNT, options.events), options.seed + 2)
+        arena.topics.create(contestants.INPUT)
+        arena.topics.fill(contestants.INPUT, sent)
+        for name in WARM_UP_ROUNDS * [name for name in first.values() if contestants.BY_NAME[name].job is job]:
+            print(f"warm-up {name}, not measured", flush=True)
+            contest.throughput(arena, contestants.BY_NAME[name], pythons[name], sent)
+        arena.topics.drop(contestants.INPUT)
+    if not options.throughput_only:
+        for name in first.values():
+            contest.latency(arena, contestants.BY_NAME[name], pythons[name], options.rate, contest.WARM_UP_SECONDS)
+        arena.topics.drop(contestants.INPUT)
 
 
-def _throughput(arena, record, pythons, options):
-    sent = events.make(options.events, options.seed)
+def _throughput(arena, record, pythons, options, job):
+    here = [name for name, row in record["contestants"].items() if row["job"] == job.name]
+    if not here:
+        return
+    sent = job.make(options.events, options.seed)
     short = sent.first(max(SHORT_COUNT_MIN, options.events // SHORT_SHARE))
     for topic, part in ((contestants.INPUT, sent), (contestants.SHORT_INPUT, short)):
         arena.topics.create(topic)
         arena.topics.fill(topic, part)
-    for name, contestant, row in _turns(record, pythons, options.rounds):
+    for name, contestant, row in _turns(record, pythons, options.rounds, here):
         part = short if contestant.slow else sent
         result = contest.throughput(arena, contestant, pythons[name], part)
         _keep(row, "throughput", result)
@@ -169,17 +189,17 @@ def _throughput(arena, record, pythons, options):
 
 
 def _latency(arena, record, pythons, options):
-    for name, contestant, row in _turns(record, pythons, options.rounds):
+    for name, contestant, row in _turns(record, pythons, options.rounds, record["contestants"]):
         result = contest.latency(arena, contestant, pythons[name], options.rate, options.seconds)
         _keep(row, "latency", result)
         shown = ", ".join(f"{mark} {result.get(f'{mark}_ms')} ms" for mark in report.PERCENTILES)
         print(f"latency {name}: {shown}{report.remark(result)}", flush=True)
 
 
-def _turns(record, pythons, rounds):
+def _turns(record, pythons, rounds, names):
     """Yield contestants round by round, each round starting with another one of them."""
+    names = [name for name in names if name in pythons]
     for number in range(rounds):
-        names = [name for name in record["contestants"] if name in pythons]
         start = number % max(1, len(names))
         for name in names[start:] + names[:start]:
             row = record["contestants"][name]

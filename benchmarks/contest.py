@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-import events
 import reader
 import sender
 from contestants import HERE, INPUT, SHORT_INPUT
@@ -22,6 +21,7 @@ QUIET_SECONDS = 1.5  # with everything out, this long without a new record is th
 STALL_SECONDS_MAX = 30.0  # a contestant that starts, or goes on, later than this is taken as stopped
 PROBES = 200  # events before a latency run; the first answer shows that the contestant is there
 WARM_UP_SECONDS = 5.0
+AHEAD_SECONDS = 5.0  # from the schedule to its start: the sender makes the events, and we what they must come to
 PERCENTILES = (50, 99, 99.9)
 _numbers = itertools.count(1)
 
@@ -43,13 +43,14 @@ class _Running:
 
     def __init__(self, arena, contestant, python, kind):
         number = next(_numbers)
-        self.topic = f"predictions-{number}"
+        self.group = f"bench-{number:03}"
+        self.topic = f"predictions-{number:03}"
         arena.topics.create(self.topic, OUTPUT)
         self.state = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
         command = contestant.command(
             python,
             broker=arena.broker,
-            group=f"bench-{number}",
+            group=self.group,
             in_topic=SHORT_INPUT if contestant.slow and kind == "throughput" else INPUT,
             out_topic=self.topic,
             tuned_for=kind,
@@ -67,7 +68,8 @@ class _Running:
     def __exit__(self, *_error):
         self.child.stop()
         shutil.rmtree(self.state, ignore_errors=True)
-        self._arena.topics.drop(self.topic)
+        # Changelogs carry the name of the group; a few rounds of them fill a disk.
+        self._arena.topics.drop(self.topic, *self._arena.topics.named_after(self.group))
 
 
 def throughput(arena, contestant, python, sent):
@@ -102,25 +104,26 @@ def latency(arena, contestant, python, rate, seconds):
     """Send events on a schedule that waits for nobody; see how late after it each prediction is readable."""
     arena.topics.drop(INPUT)
     arena.topics.create(INPUT)
-    count = int(rate * (WARM_UP_SECONDS + seconds))
+    count, make = int(rate * (WARM_UP_SECONDS + seconds)), contestant.job.make
+    probes = make(PROBES, arena.seed + 1)
     with _Running(arena, contestant, python, "latency") as run:
         output = reader.consumer(arena.broker, run.topic)
-        problem = _until_it_answers(arena, run, output)
+        problem = _until_it_answers(arena, run, output, probes)
         if problem:
             output.close()
-            judge = reader.Judge(events.make(count, arena.seed))
-            return {"rate": rate, "verdict": judge.close().as_dict(), "problem": problem}
-        start, epoch = time.monotonic() + 2.0, _epoch()
-        at = sender.schedule(count, rate, start, epoch)
-        judge = reader.Judge(events.make(count, arena.seed, at=at))
+            return {"rate": rate, "verdict": reader.Verdict(count, missing=count).as_dict(), "problem": problem}
+        start, epoch = time.monotonic() + AHEAD_SECONDS, _epoch()
         load = Child(
             [
                 sys.executable, HERE / "sender.py", "--broker", arena.broker, "--topic", INPUT,
-                "--count", count, "--rate", rate, "--seed", arena.seed, "--start", start, "--epoch", epoch,
+                "--job", contestant.job.name, "--count", count, "--rate", rate, "--seed", arena.seed,
+                "--start", start, "--epoch", epoch,
             ],
             run.child.log.with_suffix(".sender.log"),
             HERE,
         )  # fmt: skip
+        at = sender.schedule(count, rate, start, epoch)
+        judge = reader.Judge(make(count, arena.seed, at=at), before=probes)
         problem = _follow(run, output, judge, start + WARM_UP_SECONDS + seconds, epoch)
         output.close()
         load.wait(10)
@@ -167,9 +170,8 @@ def _until_all_is_out(arena, run, count):
             return f"not done after {arena.seconds_max:.0f} s"
 
 
-def _until_it_answers(arena, run, output):
+def _until_it_answers(arena, run, output, probes):
     """Send a few events until the first prediction comes back, then wait for the others."""
-    probes = events.make(PROBES, arena.seed + 1)
     arena.topics.fill(INPUT, probes)
     deadline = time.monotonic() + STALL_SECONDS_MAX
     answers = 0

@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jobs
+
 HERE = Path(__file__).resolve().parent
 INPUT = "transactions"  # Headrace's pipelines read this one, so everybody does
 SHORT_INPUT = "transactions-short"  # the first events of the same, for the slow
@@ -21,6 +23,9 @@ class Contestant:
     guarantee: str
     slow: bool = False  # gets the short input, so that a run stays bounded
     pipeline: Path = HERE / "stateless"  # what Headrace runs
+    script: str = ""  # what a peer runs, where it is not named after the peer
+    more: tuple[str, ...] = ()  # arguments to the script
+    job: jobs.Job = jobs.STATELESS
 
     def command(self, python, *, broker, group, in_topic, out_topic, tuned_for, state_dir):
         """Return the command line; ``python`` is the interpreter of the peer's own environment."""
@@ -32,13 +37,14 @@ class Contestant:
                 "--set", "web_port=-1",
             ]  # fmt: skip
         return [
-            python, HERE / "peers" / f"{self.peer}_job.py",
+            python, HERE / "peers" / (self.script or f"{self.peer}_job.py"),
             "--broker", broker, "--in-topic", in_topic, "--out-topic", out_topic, "--group", group,
             "--guarantee", self.guarantee, "--tuned-for", tuned_for, "--state-dir", state_dir,
+            *self.more,
         ]  # fmt: skip
 
 
-ALL = (
+STATELESS = (
     Contestant("bare", "bare confluent-kafka loop", "bare", ALO),
     Contestant("headrace-alo", "Headrace at-least-once", None, ALO),
     Contestant("headrace-eo", "Headrace exactly-once", None, EO),
@@ -50,9 +56,27 @@ ALL = (
 )
 # The same cards with a memory: what they did in the last five minutes and the last hour (windows.py).
 REMEMBERING = (
-    Contestant("bare-windows", "bare loop, windows in a dict, not durable", "windows", ALO),
+    Contestant("bare-windows", "bare loop, windows in a dict, not durable", "bare", ALO, script="windows_job.py"),
     Contestant("headrace-windows-alo", "Headrace at-least-once, durable", None, ALO, pipeline=HERE / "remembering"),
     Contestant("headrace-windows-eo", "Headrace exactly-once, durable", None, EO, pipeline=HERE / "remembering"),
 )
-BY_NAME = {contestant.name: contestant for contestant in ALL}
-QUICK = ("bare", "headrace-alo", "headrace-eo")
+
+
+def _learning(name, title, peer, guarantee, **others):
+    script = f"{peer}_learning_job.py"
+    return Contestant(name, title, peer, guarantee, script=script, job=jobs.LEARNING, **others)
+
+
+# All of it: memory, a fixed model, and one that learns from every event.
+LEARNING = (
+    _learning("bare-learning", "bare loop, nothing durable", "bare", ALO),
+    _learning("headrace-learning-eo", "Headrace exactly-once", None, EO, pipeline=HERE / "learning_job"),
+    _learning("streams-learning", "Kafka Streams (Java)", "streams", EO),
+    _learning("streams-tuned-learning", "Kafka Streams (Java), tuned", "streams", EO, more=("--tuned",)),
+    _learning("quix-learning-eo", "Quix Streams exactly-once", "quix", EO),
+    _learning("bytewax-learning", "Bytewax, no recovery", "bytewax", ALO),
+    _learning("flink-learning", "PyFlink, threads mode", "flink", EO),
+    _learning("faust-learning", "stock Faust with tables", "faust", ALO, slow=True),
+)
+BY_NAME = {contestant.name: contestant for contestant in (*STATELESS, *LEARNING)}
+QUICK = ("bare", "headrace-alo", "headrace-eo", "bare-learning", "headrace-learning-eo")

@@ -1,6 +1,6 @@
 """The input: seeded events, and what each must score, computed apart from every contestant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import msgspec
 import numpy as np
@@ -32,29 +32,48 @@ class Events:
 
     def first(self, count: int) -> "Events":
         """Return only the first ``count`` events."""
-        return Events(**{name: column[:count] for name, column in vars(self).items()})
+        return type(self)(**{name: column[:count] for name, column in self.columns().items()})
 
-    def expected(self) -> np.ndarray:
-        """Return the score of each event, from numpy and not from a contestant's code."""
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return what these events were made from."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def features(self) -> dict[str, np.ndarray]:
+        """Return what is computed from each event alone, by numpy and not by a contestant's code."""
         hour = self.at / 3600 % 24
-        night = (hour >= 22) | (hour < 6)
         lat, lon, home_lat, home_lon = map(np.radians, (self.lat, self.lon, *HOME))
         arc = np.sin((lat - home_lat) / 2) ** 2 + np.cos(home_lat) * np.cos(lat) * np.sin((lon - home_lon) / 2) ** 2
-        km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(arc))
-        z = -4.2 + 0.45 * np.log1p(self.amount) + 0.9 * night + 0.35 * (self.amount % 10 == 0)
-        z += 1.1 * self.abroad + 0.0004 * km
+        return {
+            "amount_log": np.log1p(self.amount),
+            "night": ((hour >= 22) | (hour < 6)).astype(float),
+            "round_amount": (self.amount % 10 == 0).astype(float),
+            "abroad": self.abroad.astype(float),
+            "km_from_home": 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(arc)),
+        }
+
+    def expected(self) -> np.ndarray:
+        """Return the score of each event by the model that does not learn."""
+        x = self.features()
+        z = -4.2 + 0.45 * x["amount_log"] + 0.9 * x["night"] + 0.35 * x["round_amount"]
+        z += 1.1 * x["abroad"] + 0.0004 * x["km_from_home"]
         return 1 / (1 + np.exp(-z))
+
+    def learned(self, before: "Events | None" = None) -> np.ndarray | None:
+        """Return the score of each event by the model that learns, after the events ``before``; None without one."""
 
     def messages(self):
         """Yield key and value of each event, in order."""
         encode = msgspec.json.Encoder().encode
+        for event in self.transactions():
+            yield event.card.encode(), encode(event)
+
+    def transactions(self):
+        """Yield each event as it is sent."""
         columns = (self.at, self.card, self.merchant, self.amount, self.lat, self.lon, self.abroad)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for index, (at, card, merchant, amount, lat, lon, abroad) in enumerate(rows):
-            key = card_name(card)
             country = "BE" if abroad else "FR"
-            event = Transaction(event_id(index), at, key, f"m-{merchant:04}", amount, lat, lon, country)
-            yield key.encode(), encode(event)
+            yield Transaction(event_id(index), at, card_name(card), f"m-{merchant:04}", amount, lat, lon, country)
 
 
 def make(count: int, seed: int, at: np.ndarray | None = None) -> Events:

@@ -3,6 +3,7 @@
 from html import escape
 from math import log10
 
+import jobs
 from report import PERCENTILES
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 900, 230, 110, 30, 60
@@ -15,11 +16,13 @@ def svg(record):
     rows = record["summary"]["contestants"]
     titles = {name: record["contestants"][name]["title"] for name in rows}
     parts, top = [], 0
-    for draw, kind in ((_throughput, "throughput"), (_latency, "latency")):
-        shown = {name: row[kind] for name, row in rows.items() if row[kind]}
-        if shown:
-            parts += draw(shown, titles, top)
-            top += TOP + ROW * len(shown) + 40
+    for job in jobs.BY_NAME.values():
+        here = {name: row for name, row in rows.items() if record["contestants"][name]["job"] == job.name}
+        for draw, kind in ((_throughput, "throughput"), (_latency, "latency")):
+            shown = {name: row[kind] for name, row in here.items() if row[kind]}
+            if shown:
+                parts += draw(shown, titles, top, job)
+                top += TOP + ROW * len(shown) + 40
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
     foot = f"{record['started_at']} · {machine} · {record['broker']}"
     parts.append(_text(10, top + 20, foot, size=11, colour="#666"))
@@ -30,8 +33,9 @@ def svg(record):
     )
 
 
-def _throughput(shown, titles, top):
-    parts = [_text(10, top + 30, "Events per second at saturation: median, and from least to greatest", size=15)]
+def _throughput(shown, titles, top, job):
+    title = f"Events per second at saturation, median, least to greatest; {job.title}"
+    parts = [_text(10, top + 30, title, size=15)]
     most = max(row["rate"]["max"] for row in shown.values())
     scale = (WIDTH - LEFT - RIGHT) / most
     for number, (name, row) in enumerate(shown.items()):
@@ -48,9 +52,10 @@ def _throughput(shown, titles, top):
     return parts
 
 
-def _latency(shown, titles, top):
+def _latency(shown, titles, top, job):
     values = [row[mark]["median"] for row in shown.values() for mark in PERCENTILES if row[mark]["median"]]
-    parts = [_text(10, top + 30, "Milliseconds from intended send to readable, logarithmic", size=15)]
+    title = f"Milliseconds from intended send to readable, logarithmic; {job.title}"
+    parts = [_text(10, top + 30, title, size=15)]
     if not values:
         return parts
     low, high = log10(min(values)) - 0.1, log10(max(values)) + 0.1

@@ -13,7 +13,7 @@ import time
 import numpy as np
 from confluent_kafka import Producer
 
-import events
+import jobs
 
 
 def schedule(count: int, rate: float, start: float, epoch: float) -> np.ndarray:
@@ -28,6 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--broker", required=True)
     parser.add_argument("--topic", required=True)
+    parser.add_argument("--job", choices=jobs.BY_NAME, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -36,7 +37,7 @@ def main():
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     at = schedule(options.count, options.rate, options.start, options.epoch)
-    messages = list(events.make(options.count, options.seed, at=at).messages())
+    messages = list(jobs.BY_NAME[options.job].make(options.count, options.seed, at=at).messages())
     producer = Producer(
         {
             "bootstrap.servers": options.broker,

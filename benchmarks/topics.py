@@ -39,6 +39,10 @@ class Topics:
         for name in present:
             self._until(lambda name=name: not self._partitions(name), f"topic {name} did not go away")
 
+    def named_after(self, group):
+        """Return the topics that a contestant made for itself."""
+        return [name for name in self._admin.list_topics(timeout=10).topics if group in name]
+
     def fill(self, name, events):
         """Produce all ``events`` and return once the broker has them."""
         producer = Producer(

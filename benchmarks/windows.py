@@ -13,7 +13,6 @@ import json
 import statistics
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -25,6 +24,7 @@ import contest
 import contestants
 import environments
 import events
+import recount
 from headrace.models import snapshot
 from headrace.schemas.codec import EventCodec
 from headrace.stream.broker import RealBroker
@@ -40,30 +40,15 @@ class Remembered(events.Events):
     """Events whose score depends on what came before."""
 
     def expected(self) -> np.ndarray:
-        """Return the score of each event by a recount: a list of minutes per card."""
-        minutes: dict[int, dict[int, list[float]]] = defaultdict(dict)
-        made = np.empty(len(self))
-        rows = zip((self.at // 60).astype(int).tolist(), self.card.tolist(), self.amount.tolist(), strict=True)
-        for index, (now, card, amount) in enumerate(rows):
-            known = minutes[card]
-            tile = known.setdefault(now, [0, 0.0])
-            tile[0] += 1
-            tile[1] += amount
-            for old in [one for one in known if one <= now - 60]:
-                del known[old]
-            short = [tile for at, tile in known.items() if at > now - 5]
-            made[index] = (
-                0.1 * sum(count for count, _ in short)
-                + 0.002 * sum(total for _, total in short)
-                + 0.01 * sum(count for count, _ in known.values())
-                + 0.0001 * sum(total for _, total in known.values())
-            )
-        return 1 / (1 + np.exp(4.0 - made))
+        """Return the score of each event by a recount."""
+        x = recount.windows(self.at, self.card, self.amount)
+        z = -4.0 + 0.1 * x["count_5m"] + 0.002 * x["sum_5m"] + 0.01 * x["count_1h"] + 0.0001 * x["sum_1h"]
+        return 1 / (1 + np.exp(-z))
 
 
 def _make(count, seed, cards=events.CARDS, step=STEP_SECONDS):
     made = events.make(count, seed, at=events.STARTED_AT + step * np.arange(count))
-    columns = {**vars(made), "card": np.random.default_rng(seed).integers(cards, size=count)}
+    columns = made.columns() | {"card": np.random.default_rng(seed).integers(cards, size=count)}
     return Remembered(**columns)
 
 
@@ -117,7 +102,7 @@ def inside(cards, count, seed, step):
 def beside(out, count, rounds, seed, names):
     """Run the whole job beside the bare loop on the real broker, in turns."""
     entrants = [one for one in contestants.REMEMBERING if not names or one.name in names]
-    pythons = {one.name: environments.python_of(one.peer and "bare") for one in entrants}
+    pythons = {one.name: environments.python_of(one.peer) for one in entrants}
     rates = {one.name: [] for one in entrants}
     sent = _make(count, seed)
     with RealBroker() as broker:

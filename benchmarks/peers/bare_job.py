@@ -17,12 +17,17 @@ BATCH_COUNT_MAX = 2_000
 COMMIT_SECONDS = 0.1
 
 
-def scored(event):
-    """Return the score of one event."""
-    return score(event.at, event.amount, event.lat, event.lon, event.country)
+def predictions(messages):
+    """Return what to publish for each message."""
+    made = []
+    for message in messages:
+        event = decode(message.value())
+        value = score(event.at, event.amount, event.lat, event.lon, event.country)
+        made.append(encode(Prediction(event.id, event.at, event.card, value, value)))
+    return made
 
 
-def main(description=__doc__, scored=scored):
+def main(description=__doc__, predictions=predictions):
     options = arguments(description)
     consumer = Consumer(
         {
@@ -64,10 +69,8 @@ def main(description=__doc__, scored=scored):
         for message in messages:
             if message.error() is not None:
                 raise SystemExit(str(message.error()))
-            event = decode(message.value())
-            value = scored(event)
-            prediction = Prediction(event.id, event.at, event.card, value, value)
-            producer.produce(options.out_topic, encode(prediction), message.key(), on_delivery=on_error)
+        for message, value in zip(messages, predictions(messages), strict=True):
+            producer.produce(options.out_topic, value, message.key(), on_delivery=on_error)
             positions[message.partition()] = message
         producer.poll(0)
         if positions and time.monotonic() >= commit_at:

@@ -1,42 +1,14 @@
-"""Stock Faust: one agent, the aiokafka transport, uvloop, Faust's own JSON codec (orjson).
+"""Stock Faust: one agent from topic to topic."""
 
-Plain dictionaries and not ``faust.Record``: a Record per event costs more and gives this job nothing.
-"""
-
-import mode.loop
-
-mode.loop.use("uvloop")  # before Faust, which makes its loop at import
-
-import faust  # noqa: E402
-from scoring import arguments, predict  # noqa: E402
-
-options = arguments(__doc__)
-app = faust.App(
-    options.group,
-    broker=f"aiokafka://{options.broker}",
-    datadir=options.state_dir,
-    value_serializer="json",
-    key_serializer="raw",
-    consumer_auto_offset_reset="earliest",
-    topic_disable_leader=True,
-    topic_allow_declare=False,  # the topics are there
-    web_enabled=False,
-    stream_wait_empty=False,
-    stream_buffer_maxsize=16_384,  # 4,096 by default: fewer pauses of the fetcher
-    broker_max_poll_records=5_000,
-    broker_commit_interval=0.1,  # as everybody else here
-    producer_linger=0.005 if options.tuned_for == "throughput" else 0.0,
-    producer_max_batch_size=262_144,
-)
-transactions = app.topic(options.in_topic)
-predictions = app.topic(options.out_topic)
+import faust_app
+from scoring import predict
 
 
-@app.agent(transactions)
+@faust_app.app.agent(faust_app.transactions)
 async def answer(stream):
     async for key, event in stream.items():
-        await predictions.send(key=key, value=predict(event))
+        await faust_app.predictions.send(key=key, value=predict(event))
 
 
 if __name__ == "__main__":
-    faust.Worker(app, loglevel="WARN").execute_from_commandline()
+    faust_app.run()

@@ -6,16 +6,14 @@ from quixstreams import Application
 from scoring import arguments, predict
 
 
-def main():
-    options = arguments(__doc__)
+def application(options, **more):
+    """Return the application as every job of Quix has it."""
     latency = options.tuned_for == "latency"
-    app = Application(
+    return Application(
         broker_address=options.broker,
         consumer_group=options.group,
         auto_offset_reset="earliest",
         processing_guarantee=options.guarantee,
-        commit_interval=0.01 if latency and options.guarantee == "exactly-once" else 0.1,
-        auto_create_topics=False,
         state_dir=Path(options.state_dir),
         loglevel="WARNING",
         consumer_extra_config={
@@ -31,7 +29,17 @@ def main():
             # librdkafka waits this long before a transaction that follows another at once.
             "retry.backoff.ms": 5,
         },
+        **{
+            "commit_interval": 0.01 if latency and options.guarantee == "exactly-once" else 0.1,
+            "auto_create_topics": False,
+            **more,
+        },
     )
+
+
+def main():
+    options = arguments(__doc__)
+    app = application(options)
     transactions = app.topic(options.in_topic, key_deserializer="bytes", value_deserializer="json")
     predictions = app.topic(options.out_topic, key_serializer="bytes", value_serializer="json")
     app.dataframe(transactions).apply(predict).to_topic(predictions)

@@ -16,6 +16,12 @@ class Transaction(msgspec.Struct, gc=False):
     country: str
 
 
+class Labelled(Transaction, gc=False):
+    """A transaction that tells at once what it turned out to be."""
+
+    label: int
+
+
 class Prediction(msgspec.Struct, gc=False):
     id: str
     at: float
@@ -28,4 +34,5 @@ class Prediction(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(Transaction).decode
+decode_labelled = msgspec.json.Decoder(Labelled).decode
 encode = msgspec.json.Encoder().encode
