@@ -1,12 +1,12 @@
 """What is learned in one partition: by the learner, by the combination, and by whoever asks how good they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
-from headrace.models.learners import Learner
+from headrace.models.learners import Learner, RowFailed
 from headrace.models.memory import Floats
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
@@ -14,6 +14,7 @@ from headrace.schemas.event import Truth
 from headrace.schemas.outcome import By
 
 REVISES = frozenset({By.REVISION})
+LARGE = 1e18  # no feature is larger; a learner that squares it, and adds up for years, stays finite
 
 
 class Learning:
@@ -42,14 +43,13 @@ class Learning:
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
         assert self.learner is not None
-        with np.errstate(all="ignore"):
-            return self.learner.predict(self._read(made))
+        learner = self.learner
+        return _each_row(lambda columns, _labels: learner.predict(columns), self._read(made), None)
 
     def online_known(self, made: Mapping[str, Floats], labels: Floats) -> Floats:
         """Return what the learner says of events, each before it learns what is true of that one."""
         assert self.learner is not None
-        with np.errstate(all="ignore"):
-            return self.learner.predict_learn(self._read(made), labels)
+        return _each_row(self.learner.predict_learn, self._read(made), labels)
 
     def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> Floats:
         """Return what both models say together; what one of them does not know, the other says alone."""
@@ -129,9 +129,14 @@ class Learning:
 
     def _teach(self, scored: Scored, labels: Floats) -> None:
         assert self.learner is not None
+        learner = self.learner
         columns = {name: scored.features[:, place].copy() for place, name in enumerate(self.features)}
-        with np.errstate(all="ignore"):
-            self.learner.learn(columns, labels)
+
+        def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
+            learner.learn(columns, labels)
+            return labels
+
+        _each_row(learn, columns, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
         for name, judge in self.judges.items():
@@ -180,3 +185,34 @@ class Learning:
             if part is not None and held is not None and part.fingerprint == fingerprint:
                 part.load(held)
         self.taught = data["taught"]
+
+
+def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None) -> Floats:
+    """Ask about all rows; one on which the model raises has no score and teaches nothing, and the others go on.
+
+    Neither has one with a feature that is missing or absurd: it would be in the weights for ever.
+    """
+    count = len(next(iter(columns.values())))
+    sound = np.ones(count, np.bool_)
+    for column in columns.values():
+        sound &= np.abs(column) <= LARGE  # which NaN is not
+    if not sound.all():
+        made = np.full(count, np.nan)
+        if sound.any():
+            some = {name: column[sound] for name, column in columns.items()}
+            made[sound] = _each_row(ask, some, None if labels is None else labels[sound])
+        return made
+    parts: list[Floats] = []
+    begin = 0
+    with np.errstate(all="ignore"):
+        while begin < count:
+            rest = columns if not begin else {name: column[begin:] for name, column in columns.items()}
+            try:
+                parts.append(ask(rest, None if labels is None else labels[begin:]))
+            except RowFailed as failed:
+                scores = failed.scores[: failed.row]
+                parts += [scores, np.full(failed.row + 1 - len(scores), np.nan)]
+                begin += failed.row + 1
+            else:
+                break
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -247,7 +247,7 @@ class Pipeline:
             rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
             rejections.sort()
         change = state.change(columns, counted) if self.has_memory else None
-        flags = _flags(len(events), stood_in, state)
+        flags = _flags(static, online, stood_in, state) if self.static is not None else None
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
         if state.learning is None or change is None:
             return Effects(predictions, rejections, [], change)
@@ -414,16 +414,17 @@ def together(parts: Sequence[Effects]) -> Effects:
     return Effects(*[[value for some in column for value in some or ()] for column in columns])
 
 
-def _flags(count: int, stood_in: Mask | None, state: State) -> list[tuple[str, ...]] | None:
+def _flags(static: Floats, online: Floats | None, stood_in: Mask | None, state: State) -> list[tuple[str, ...]] | None:
     """Return each event's flags; None where none has any, which is nearly every batch."""
     missed = state.missed
-    if stood_in is None and not missed:
+    failed = None if online is None else 4 * ~np.isfinite(static) + 8 * ~np.isfinite(online)
+    if stood_in is None and not missed and (failed is None or not failed.any()):
         return None
-    late = np.zeros(count, np.bool_)
+    late = np.zeros(len(static), np.bool_)
     for places in missed:
         late[places] = True
-    fell = np.zeros(count, np.bool_) if stood_in is None else stood_in
-    return list(map(_FLAGS.__getitem__, (1 * fell + 2 * late).tolist()))
+    fell = np.zeros(len(static), np.bool_) if stood_in is None else stood_in
+    return list(map(_FLAGS.__getitem__, (1 * fell + 2 * late + (0 if failed is None else failed)).tolist()))
 
 
 def _problems(pipeline: Pipeline) -> Iterator[str]:

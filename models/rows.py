@@ -163,7 +163,7 @@ class Rows:
 
 def frozen(model: base.Estimator) -> Any:
     """Return a model of River's as plain data."""
-    from headrace.models.frozen import freeze  # type: ignore[import-not-found]  # noqa: PLC0415
+    from headrace.models.frozen import freeze  # noqa: PLC0415
 
     return freeze(model)
 

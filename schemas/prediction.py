@@ -15,6 +15,8 @@ class Flag(StrEnum):
 
     STATIC_FALLBACK = "static_fallback"
     LATE = "late"
+    STATIC_FAILED = "static_failed"
+    ONLINE_FAILED = "online_failed"
 
     @property
     def text(self) -> str:
@@ -27,6 +29,9 @@ _TEXTS = {
     "gave the score, and `static` is null",
     Flag.LATE: "the event came later than its features allow: it was scored by what is remembered, and was not "
     "remembered itself",
+    Flag.STATIC_FAILED: "the static model has no score for this event; the learner's is the only one",
+    Flag.ONLINE_FAILED: "the learner has no score for this event, because a feature is missing or absurd or it raised; "
+    "the static model's is the only one",
 }
 
 FLAGS = tuple[str, ...]  # and no list, because nearly all predictions can share one that is empty
