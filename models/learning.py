@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.models.baselines import Baselines
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
 from headrace.models.memory import Floats
@@ -32,12 +33,14 @@ class Learning:
         learner: Learner | None = None,
         mixer: Mixer | None = None,
         judges: Mapping[str, Quality] | None = None,
+        baselines: Baselines | None = None,
     ) -> None:
         self.features = tuple(features)
         self.waiting = Waiting(features, truth) if truth else None  # labels come with their events otherwise
         self.learner = learner
         self.mixer = mixer
-        self.judges = dict(judges or {})  # by what they judge: a field of Scored
+        self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
+        self.baselines = baselines
         self.taught = 0
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
@@ -117,7 +120,10 @@ class Learning:
         teaching, revised = outcomes.only(TEACHES), outcomes.only(REVISES)
         if revised.size:
             for name, judge in self.judges.items():
-                judge.revise(revised.since, getattr(revised.of, name), revised.was, revised.labels)
+                if name in Scored._fields:  # what a baseline foretold was of what was known then
+                    judge.revise(revised.since, getattr(revised.of, name), revised.was, revised.labels)
+            if self.baselines is not None:
+                self.baselines.revise(revised.was, revised.labels)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
             self._judge(teaching.at, of, labels)
@@ -139,8 +145,9 @@ class Learning:
         _each_row(learn, columns, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
+        foretold = {} if self.baselines is None else self.baselines.step(labels)
         for name, judge in self.judges.items():
-            judge.add(at, getattr(of, name), labels)
+            judge.add(at, foretold[name] if name in foretold else getattr(of, name), labels)
 
     # What is kept.
 
@@ -168,6 +175,7 @@ class Learning:
             "waiting": None if self.waiting is None else self.waiting.dump(),
             "learner": None if self.learner is None else self.learner.dump(),
             "mixer": None if self.mixer is None else [self.mixer.fingerprint, self.mixer.dump()],
+            "baselines": None if self.baselines is None else self.baselines.dump(),
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
@@ -184,6 +192,8 @@ class Learning:
             fingerprint, held = kept.get(name) or (None, None)
             if part is not None and held is not None and part.fingerprint == fingerprint:
                 part.load(held)
+        if self.baselines is not None and data["baselines"] is not None:
+            self.baselines.load(data["baselines"])
         self.taught = data["taught"]
 
 

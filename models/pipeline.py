@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_origin
 import msgspec
 import numpy as np
 
+from headrace.models.baselines import Baselines
 from headrace.models.combine import Combination, by_recent_loss
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
@@ -27,6 +28,7 @@ from headrace.schemas.errors import BadPipeline
 from headrace.schemas.event import Event, Label, Wire, columns_of, type_name
 from headrace.schemas.outcome import outcome_type
 from headrace.schemas.prediction import Flag, prediction_type
+from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -158,8 +160,11 @@ class Pipeline:
         mixer = self.combine.fresh(self.kind, learner_of=learner_of) if both and self.combine is not None else None
         judged = {"static": self.static, "online": self.online}
         names = [*(name for name, model in judged.items() if model is not None), "score"]
-        judges = {name: Quality(self.kind, window=self.quality_window) for name in names}
-        learning = Learning(tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges)
+        baselines = Baselines(self.kind)
+        judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
+        learning = Learning(
+            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines
+        )
         model = _ADDRESS.sub("", repr(self.online))
         waits = truth and (truth.field, truth.within, truth.otherwise)
         return learning, f" {tuple(self.features)} {waits} {self.label_field} {self.kind} {model}"
@@ -220,6 +225,24 @@ class Pipeline:
         assert state.learning is not None
         outcomes = state.learning.tick(wall=wall, event=event)
         return Effects([], [], [], [{"tick": {"wall": wall, "event": event}}], self._outcomes(outcomes))
+
+    def quality(self, state: State, partition: int) -> list[QualityReport]:
+        """Report how good each model, and each baseline, has been on a partition."""
+        assert state.learning is not None
+        return [
+            QualityReport(
+                pipeline=self.name,
+                version=self.version,
+                partition=partition,
+                model="combined" if name == "score" else name,
+                kind=self.kind,
+                at=judge.at,
+                window=judge.window_s,
+                **judge.report(),
+            )
+            for name, judge in state.learning.judges.items()
+            if judge.at is not None
+        ]
 
     def _step(self, events: Sequence[Event], state: State, wrote: Floats | None) -> Effects:
         columns = Columns(events, self.missing)

@@ -110,6 +110,7 @@ OPTIONS: dict[str, Option] = {
     "topic_alerts": Option("alerts", "where alerts go"),
     "topic_dead_letters": Option("dead-letters", "where records go that cannot be scored"),
     "topic_outcomes": Option("outcomes", "where it is told what became known of events, when there are labels"),
+    "topic_quality": Option("quality", "how good each model has been, when there are labels"),
     "topic_state": Option("", "the changelog of what features remember; empty means the group's name and -state"),
     "accept_state_loss": Option(
         False, "begin with an empty memory where what was remembered is lost, instead of ending with STATE_LOST"
@@ -217,6 +218,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_alerts: str
     topic_dead_letters: str
     topic_outcomes: str
+    topic_quality: str
     topic_state: str
     accept_state_loss: bool
     create_topics: bool
@@ -331,7 +333,7 @@ def _typed(value: Any, option: Option) -> str | int | bool:
 
 def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield what is wrong between options that are each in bounds, with the options that it is about."""
-    topics = ("topic_predictions", "topic_alerts", "topic_dead_letters", "topic_outcomes")
+    topics = ("topic_predictions", "topic_alerts", "topic_dead_letters", "topic_outcomes", "topic_quality")
     for name in ("broker", *topics):
         if not getattr(config, name).strip():
             yield f"{name} is empty: {OPTIONS[name].text}", (name,)

@@ -28,6 +28,7 @@ log = logging.getLogger("headrace.agents")
 
 # A step that takes longer than this holds up timers and pages; from then on steps run beside the loop.
 SLOW_STEP_SECONDS = 0.1
+REPORT_SECONDS = 5.0  # from one report on quality to the next
 FAR = 1e300  # a whole number may be too large to be a float
 
 
@@ -80,6 +81,7 @@ class Scorer:
         others += map(self._outcome, scored.effects.outcomes)
         if self._pipeline.has_memory:
             others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
+            others += self.reports(memory)
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
         return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
@@ -103,6 +105,7 @@ class Scorer:
         rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
         others += memory.keep(effects.change, next_offset, _first(messages, next_offset), topic)
+        others += self.reports(memory)
         self.labelled += len(labels)
         self.rejected += len(rejections)
         return self._told(effects, others)
@@ -111,7 +114,17 @@ class Scorer:
         """Return what is to be published now that it is so late."""
         memory.whole = False
         effects = self._pipeline.tick(memory.state, wall=wall, event=event)
-        return self._told(effects, memory.keep_tick(effects.change))
+        others = memory.keep_tick(effects.change)
+        return self._told(effects, [*others, *self.reports(memory)])
+
+    def reports(self, memory: Memory) -> list[Output]:
+        """Return how good the models have been, if there is news of that and the last time was a while ago."""
+        learning, now = memory.state.learning, time.monotonic()
+        if learning is None or learning.taught == memory.reported or now - memory.reported_at < REPORT_SECONDS:
+            return []
+        memory.reported, memory.reported_at = learning.taught, now
+        reports = self._pipeline.quality(memory.state, memory.place[1])
+        return [Output(self._config.topic_quality, one.id, encode(one)) for one in reports]
 
     def _told(self, effects: Effects, others: list[Output]) -> Outputs:
         """Put outcomes into columns."""
@@ -388,9 +401,14 @@ async def tick(
             if not waits.drained:
                 wall, event = min(wall, memory.label_wrote), min(event, memory.label_at)
             place = next(((name, number) for name in memories.topics if name in memory.offsets), None)
-            if place is None or not memory.state.due(wall, event):
+            if place is None:
                 continue
-            outputs = scorer.tick(memory, wall, event)
+            if memory.state.due(wall, event):
+                outputs = scorer.tick(memory, wall, event)
+            elif reports := scorer.reports(memory):
+                outputs = Outputs("", [], [], None, reports, _size(reports))
+            else:
+                continue
             next_offset, after = memory.offsets[place[0]], memory.follows.get(place[0])
             await committer.carry_out(Batch(place, after, next_offset, epoch, memory.note), outputs)
         if committer.due(drained=drained()):

@@ -26,7 +26,8 @@ from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
 
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
 BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
-PREDICTIONS, DEAD_LETTERS, ALERTS, OUTCOMES = "predictions", "dead-letters", "alerts", "outcomes"
+PREDICTIONS, DEAD_LETTERS, ALERTS = "predictions", "dead-letters", "alerts"
+OUTCOMES, QUALITY = "outcomes", "quality"
 FROM_EVENT: Any = object()  # the key is the event's own key field
 
 Headers = Mapping[str, str | bytes | None] | Iterable[Header] | None
@@ -120,6 +121,7 @@ class Driver:
             DEAD_LETTERS: self._config.topic_dead_letters,
             ALERTS: self._config.topic_alerts,
             OUTCOMES: self._config.topic_outcomes,
+            QUALITY: self._config.topic_quality,
         }
         self.auto_commit = auto_commit
         self.clock = clock if isinstance(clock, int | float) else _time(clock)
@@ -134,10 +136,10 @@ class Driver:
         self._begin(pipeline)
 
     def __repr__(self) -> str:
-        roles = {
-            role: topic for role, topic in self._roles.items() if role != OUTCOMES or len(self.pipeline.topics) > 1
-        }
-        counts = ", ".join(f"{role} {len(self._published[topic])}" for role, topic in roles.items())
+        many = {role: len(self._published[topic]) for role, topic in self._roles.items()}
+        counts = ", ".join(
+            f"{role} {count}" for role, count in many.items() if count or role not in (OUTCOMES, QUALITY)
+        )
         return f"<Driver {self.pipeline.name}: {counts}>"
 
     # Records in.
@@ -340,6 +342,16 @@ class Driver:
     def outcomes(self) -> list[dict[str, Any]]:
         """What became known of events by their labels, and by their time being up."""
         return [msgspec.json.decode(made.value or b"") for made in self.published(OUTCOMES)]
+
+    @property
+    def quality(self) -> dict[str, dict[str, Any]]:
+        """How good each model has been by now, of all partitions together."""
+        judges: dict[str, Any] = {}
+        for memory in self._memories.values():
+            learning = memory.state.learning
+            for name, judge in learning.judges.items() if learning is not None else ():
+                judges[name] = judges[name].merged(judge) if name in judges else judge
+        return {"combined" if name == "score" else name: judge.report() for name, judge in judges.items()}
 
     @property
     def waiting(self) -> int:

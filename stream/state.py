@@ -85,6 +85,7 @@ class Memory:
         self.partitions: dict[str, Partition] = {}  # by which it is known that they did not leave and come back
         self.epoch = -1
         self.label_at = self.label_wrote = NEVER  # of the newest label
+        self.reported, self.reported_at = 0, 0.0  # how many labels the last report on quality knew, and when
         self.whole = True  # the state is as of the offset; not so while a step is under way, or after one that raised
         self.fresh = False  # nothing is remembered, and the changelog has yet to be told from where on
         self.generation = 1  # of the head that counts

@@ -23,7 +23,12 @@ RECORD_OVERHEAD_BYTES = 512
 
 
 def prepare(
-    config: Config, inputs: Sequence[str], *, state: bool = False, stopped: Callable[[], bool] = lambda: False
+    config: Config,
+    inputs: Sequence[str],
+    *,
+    state: bool = False,
+    learns: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
 
@@ -36,6 +41,8 @@ def prepare(
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
     if len(inputs) > 1:
         outputs.append(config.topic_outcomes)
+    if learns:
+        outputs.append(config.topic_quality)
     if state:
         outputs.append(config.state_topic)
     if both := sorted(set(outputs) & set(inputs)):
