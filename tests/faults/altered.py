@@ -30,10 +30,11 @@ def stubborn() -> None:
     """Go on with the memory that there is, wherever the batch begins; some transactions are aborted to show it."""
     ready, commit, commits = state.Memories.ready, Committer._commit_transaction, count(1)
 
-    def stubbornly(self: Any, place: Any, after: int | None) -> Any:
-        if (held := self._held.get(place)) is not None:
-            held.position = after
-        return ready(self, place, after)
+    def stubbornly(self: Any, place: Any, after: int | None, epoch: int) -> Any:
+        topic, number = place
+        if (held := self._held.get(number)) is not None:
+            held.follows[topic] = after
+        return ready(self, place, after, epoch)
 
     def now_and_then(self: Any) -> None:
         if next(commits) % 4:
@@ -42,6 +43,7 @@ def stubborn() -> None:
             self._poller.rewind()
 
     state.Memories.ready, Committer._commit_transaction = stubbornly, now_and_then
+    state.Memories._stayed = lambda *_: True
 
 
 {one.__name__: one for one in (hasty, forgetful, stubborn)}[os.environ["FAULTS_ALTERED"]]()
