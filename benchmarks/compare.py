@@ -1,9 +1,10 @@
-"""The same job, done by everybody, side by side, on one real broker (``make bench``).
+"""The same job, done by everybody, side by side, on one real broker; then windows.py and batch.py (``make bench``).
 
-    python benchmarks/compare.py                  everything: about an hour and a half
+    python benchmarks/compare.py                  everything: about an hour and three quarters
     python benchmarks/compare.py --job learning   only the job that remembers and learns
     python benchmarks/compare.py --quick          the bare loop and Headrace: a few minutes
     python benchmarks/compare.py --contestants bare,headrace-alo --throughput-only --rounds 5
+    python benchmarks/compare.py --others-only    only windows.py and batch.py, in the same record and table
 
 Prints a table, and leaves compare.json, compare.svg and everybody's logs in benchmarks/out.
 README.md says how to read them.
@@ -20,6 +21,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import batch
 import contest
 import contestants
 import environments
@@ -27,10 +29,12 @@ import jobs
 import plot
 import process
 import report
+import windows
 from headrace.schemas.errors import BrokerNotAvailable
 from headrace.stream.broker import KAFKA_VERSION, RealBroker
 from topics import Topics
 
+OTHERS = {"windows": windows, "files": batch}  # with tables and goals of their own
 SHORT_SHARE = 20  # slow contestants get one event in this many
 SHORT_COUNT_MIN = 10_000
 WARM_UP_COUNT = 300_000
@@ -75,18 +79,29 @@ def main():
                         _throughput(arena, record, pythons, options, job)
                 if not options.throughput_only:
                     _latency(arena, record, pythons, options)
-                record["complete"] = True
+                if options.others:
+                    record["windows"] = windows.measure(arena, rounds=options.rounds, seed=options.seed)
             finally:
                 process.stop_all()  # before the broker, which would keep them waiting
                 topics.close()
+        if options.others:
+            record["files"] = batch.measure(rounds=options.rounds, seed=options.seed)
+        record["complete"] = True
     except BrokerNotAvailable as error:
         sys.exit(f"{error.code}: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted: what was measured so far follows", flush=True)
+    finally:
+        process.stop_all()
+    others = {name: part for name, part in OTHERS.items() if name in record}
     record["summary"] = report.summary(record)
+    record["summary"]["goals"] = [goal for name, part in others.items() for goal in part.goals(record[name])]
     (out / "compare.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "compare.svg").write_text(plot.svg(record))
     print(report.table(record))
+    for name, part in others.items():
+        print("\n".join(part.lines(record[name])))
+    print("\n".join(report.goal_lines(record["summary"]["goals"])))
     print(f"\nrecord: {out / 'compare.json'}\nplot:   {out / 'compare.svg'}")
     sys.exit(0 if record["complete"] else 130)
 
@@ -105,6 +120,7 @@ def _parse():
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--throughput-only", action="store_true")
     only.add_argument("--latency-only", action="store_true")
+    only.add_argument("--others-only", action="store_true", help="only windows.py and batch.py")
     parser.add_argument(
         "--contest-seconds-max",
         type=float,
@@ -113,6 +129,10 @@ def _parse():
     )
     parser.add_argument("--out", default=str(contestants.HERE / "out"), help="folder for the results")
     options = parser.parse_args()
+    narrowed = options.quick or options.job or options.contestants or options.throughput_only or options.latency_only
+    options.others = options.others_only or not narrowed
+    if options.others_only:
+        options.contestants = ""
     usual = [
         name
         for name in (contestants.QUICK if options.quick else contestants.BY_NAME)

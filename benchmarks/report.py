@@ -60,11 +60,26 @@ def table(record):
     return "\n".join(lines)
 
 
+def goal(what, value, least=None, *, most=None):
+    """Return a value beside what is aimed for: at least, or at the most."""
+    met = value >= least if most is None else value <= most
+    return {"what": what, "value": round(value, 3), "least": least, "most": most, "met": met}
+
+
+def goal_lines(goals):
+    """Return what a person reads of some goals."""
+    made = ["", "Goals"] if goals else []
+    for one in goals:
+        bound = f"at least {one['least']:,}" if one["most"] is None else f"at most {one['most']:,}"
+        made.append(f"  {one['what']:66}{one['value']:>12,}  {bound}: {'met' if one['met'] else 'MISSED'}")
+    return made
+
+
 def remark(result):
     """Return what was odd about one measurement, or nothing."""
     parts = []
     if not result["verdict"]["clean"]:
-        parts.append(_outputs([result]))
+        parts.append(outputs([result]))
     if result["problem"]:
         parts.append(result["problem"])
     if (result.get("neighbours_percent") or 0) > NEIGHBOURS_PERCENT_MAX:
@@ -114,13 +129,13 @@ def _row(row):
             "rate": _spread([result["rate"] for result in throughput]),
             "cpu_us_per_event": round(median(result["cpu_us_per_event"] for result in throughput), 1),
             "memory_mib": max(result["memory_mib"] for result in throughput),
-            "outputs": _outputs(throughput),
+            "outputs": outputs(throughput),
         }
         if throughput
         else None,
         "latency": {
             **{mark: _spread([result[f"{mark}_ms"] for result in latency]) for mark in PERCENTILES},
-            "outputs": _outputs(latency),
+            "outputs": outputs(latency),
         }
         if latency
         else None,
@@ -134,7 +149,7 @@ def _spread(values):
     return {name: None if value == float("inf") else round(value, 3) for name, value in marks.items()}
 
 
-def _outputs(results):
+def outputs(results):
     flaws = {flaw: sum(result["verdict"][flaw] for result in results) for flaw in FLAWS}
     found = [f"{count} {flaw}" for flaw, count in flaws.items() if count]
     return ", ".join(found) if found else "each once, right"
