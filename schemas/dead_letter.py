@@ -76,6 +76,17 @@ class RejectedRow(msgspec.Struct, frozen=True, kw_only=True):
     original: Any
 
 
+class RejectedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of a topic that was not scored, as a line of ``headrace replay --dead-letters``."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: Reason
+    message: str
+    original: Any
+
+
 def together(given: list[Header], ours: list[Header]) -> list[Header]:
     """Return the record's own headers and ours: Connect's names only where they are not taken, our names always.
 

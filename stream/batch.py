@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, TextIO
 
 from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.codec import encode
 from headrace.schemas.dead_letter import RejectedRow, Rejection
-from headrace.schemas.errors import BadFile, RowsRejected
-from headrace.stream.files import STANDARD, Batch, Source, Target, format_of, open_sink, open_source
+from headrace.schemas.errors import RowsRejected
+from headrace.stream.files import STANDARD, Batch, Source, Target, format_of, letters_beside, open_sink, open_source
 from headrace.stream.summary import Rejections
 
 PROGRESS_SECONDS = 0.5
@@ -61,9 +60,7 @@ def score(
     """
     format_of(target, target_format)
     out = Target(target, force=force)
-    letters = Target(dead_letters, force=force) if dead_letters else None
-    if dead_letters and (dead_letters == STANDARD or Path(dead_letters).resolve() == Path(target).resolve()):
-        raise BadFile(f"--dead-letters {dead_letters}: needs a file of its own")
+    letters = letters_beside(dead_letters, target, force=force) if dead_letters else None
     opened = open_source(source, source_format, pipeline)
     step: Step = partial(pipeline.step, state=pipeline.fresh())  # the file is one partition, in its order
     summary, began = Summary(), time.monotonic()

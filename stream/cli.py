@@ -79,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("-o", "--out", default="-", metavar="OUT", help="a file; - is stdout, as JSON lines (default)")
     out.add_argument("--to-topic", metavar="T", help="a topic of its own, which is made if it is missing")
     replay.add_argument("--out-format", choices=FORMATS, help="what OUT becomes (default: as its suffix says)")
-    replay.add_argument("--force", action="store_true", help="replace OUT if it is there already")
+    replay.add_argument("--dead-letters", metavar="FILE", help="records that were not scored, each with its reason")
+    replay.add_argument("--force", action="store_true", help="replace files that are there already")
     pace = replay.add_mutually_exclusive_group()
     pace.add_argument("--rate", metavar="N", help="at most N predictions in a second (default: as fast as it goes)")
     pace.add_argument("--speed", metavar="Nx", help="as fast as event time went, or N times as fast")
@@ -204,6 +205,7 @@ def _replay(options: argparse.Namespace) -> int:
         out_format=options.out_format,
         force=options.force,
         to_topic=options.to_topic,
+        dead_letters=options.dead_letters,
         rate=rate,
         speed=speed,
     )

@@ -224,15 +224,26 @@ def _lines(file: BinaryIO) -> Iterator[tuple[list[bytes], int]]:
 
 
 def _line(lines: list[bytes], at: int) -> Any:
-    """Return a line as it goes into a dead letter: as the JSON that it is, or else as text."""
-    line = lines[at]
+    return original(lines[at])
+
+
+def original(value: bytes) -> Any:
+    r"""Return a line or a record's value as it goes into a line of dead letters: as the JSON that it is, or as text.
+
+    >>> [bytes(original(value)) for value in (b'{"id": 1.50}', b'{\n  "id": 1.50\n}')]
+    [b'{"id": 1.50}', b'{"id":1.50}']
+    >>> original(b"caf\xe9")
+    'caf\\xe9'
+    """
     try:
-        if len(line) <= EVENT_BYTES_MAX:
-            msgspec.json.decode(line)
-            return msgspec.Raw(line)
+        if len(value) <= EVENT_BYTES_MAX:
+            msgspec.json.decode(value)
+            # A record's value may go over several lines, and this is one.
+            several = b"\n" in value or b"\r" in value
+            return msgspec.Raw(msgspec.json.format(value, indent=-1) if several else value)
     except Exception:  # noqa: BLE001, S110 - whatever is wrong with it, it is kept
         pass
-    return line.decode("utf-8", "backslashreplace")
+    return value.decode("utf-8", "backslashreplace")
 
 
 class Csv:
@@ -412,6 +423,13 @@ def _pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise BadFile("Parquet needs pyarrow, which is not installed: pip install 'headrace[parquet]'") from error
     return arrow, parquet
+
+
+def letters_beside(path: str, out: str, *, force: bool) -> "Target":
+    """Return where rejections go; it is not where the rest goes."""
+    if path == STANDARD or Path(path).resolve() == Path(out).resolve():
+        raise BadFile(f"--dead-letters {path}: needs a file of its own")
+    return Target(path, force=force)
 
 
 class Target:

@@ -12,15 +12,16 @@ import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from headrace.models.pipeline import Pipeline
+from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
-from headrace.schemas.dead_letter import Header
+from headrace.schemas.dead_letter import Header, RejectedRecord, Rejection
 from headrace.schemas.errors import BadConfig, BadFile, BadSlice, NotDelivered
 from headrace.schemas.event import columns_of
 from headrace.schemas.position import Asked
 from headrace.schemas.prediction import prediction_type
 from headrace.stream import clients, topics
 from headrace.stream.agents import Scored, Scorer
-from headrace.stream.files import JSON_LINES, STANDARD, Target, format_of, open_sink
+from headrace.stream.files import JSON_LINES, STANDARD, Target, format_of, letters_beside, open_sink, original
 from headrace.stream.slice import Reader, Slice, Span, find
 from headrace.stream.summary import Rejections
 
@@ -85,7 +86,7 @@ class Summary:
             place = f"{part.topic}[{part.partition}] offset {part.messages[one.at].offset()}"
             self.rejections.add(place, one)
 
-    def told(self) -> str:
+    def told(self, letters: str | None = None) -> str:
         """Return what a person is told at the end."""
         rate = f"{(self.records + self.warmed) / self.seconds:,.0f} records/s" if self.seconds else "at once"
         many = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
@@ -94,7 +95,8 @@ class Summary:
             f"{self.records:,} records of {many}: {self.scored:,} scored, {self.rejected:,} rejected{warm}, "
             f"in {self.seconds:.1f} s ({rate})"
         )
-        return "\n  ".join([head, *self.rejections.lines(), *self.notes])
+        where = [f"they are in {letters}"] if self.rejected and letters else []
+        return "\n  ".join([head, *self.rejections.lines(examples=not letters), *where, *self.notes])
 
 
 class Progress:
@@ -128,15 +130,24 @@ class Replay:
     """Scores a slice with a state of its own for each partition, in the order of the partition.
 
     The step is the worker's. Where a batch is cut does not show, so neither does that this one cuts elsewhere.
+    ``letters`` gets the parts in which something was rejected, in the order in which they are scored.
     """
 
     def __init__(
-        self, pipeline: Pipeline, config: Config, found: Slice, *, bytes_max: int, progress: TextIO | None = None
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        found: Slice,
+        *,
+        bytes_max: int,
+        letters: "Letters | None" = None,
+        progress: TextIO | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._config = config
         self._slice = found
         self._scorer = Scorer(pipeline, config, {config.topic_predictions: bytes_max})
+        self._letters = letters
         self._progress = Progress(found.offset_count, progress)
         self.summary = Summary(found.notes)
         self.summary.partitions = len(found.spans)
@@ -183,6 +194,8 @@ class Replay:
         for messages in reader.read(topic, span.partition, span.begin, span.end, count=count):
             part = Part(topic, span.partition, messages, self._scorer.score(messages, state))
             self.summary.add(part)
+            if self._letters is not None and part.scored.rejections:
+                self._letters.take(part)
             yield part
             at = self._moved("replaying", at, messages)
 
@@ -301,6 +314,35 @@ def _placed_type(pipeline: Pipeline) -> Any:
     return msgspec.defstruct("Placed", [*fields, *zip(PLACE, (str, int, int), strict=True)], gc=False)
 
 
+class Letters:
+    """A file of dead letters: a line for each record that was not scored."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def take(self, part: Part) -> None:
+        """Write the rejections of a part."""
+        with self._target.writing():
+            self._target.file.writelines(encode(_letter(part, one)) + b"\n" for one in part.scored.rejections)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._target.keep()
+
+
+def _letter(part: Part, rejection: Rejection) -> RejectedRecord:
+    message = part.messages[rejection.at]
+    value = message.value()
+    return RejectedRecord(
+        topic=part.topic,
+        partition=part.partition,
+        offset=message.offset() or 0,
+        reason=rejection.reason,
+        message=rejection.message,
+        original=None if value is None else original(value),
+    )
+
+
 class TopicDoor:
     """A topic. Headers say where each prediction's event is, beside those that a worker publishes."""
 
@@ -375,11 +417,12 @@ def replay(
     out_format: str | None = None,
     force: bool = False,
     to_topic: str | None = None,
+    dead_letters: str | None = None,
     rate: float | None = None,
     speed: float | None = None,
     progress: TextIO | None = None,
 ) -> Summary:
-    """Score a slice into a file, or into a topic of its own."""
+    """Score a slice into a file, or into a topic of its own; ``dead_letters`` is a file for what was rejected."""
     config = prepared(pipeline, config)
     if to_topic is not None:
         _check_topic(config, asked, to_topic)
@@ -387,6 +430,7 @@ def replay(
     else:
         format_of(out, out_format)
         target = Target(out, force=force)
+    rejected = letters_beside(dead_letters, out if to_topic is None else "", force=force) if dead_letters else None
     found = find(config, asked, remembers=pipeline.has_memory)
     with ExitStack() as stack:
         door: Door
@@ -401,7 +445,8 @@ def replay(
             stack.enter_context(target)
             door = into_file = FileDoor(target, out_format, pipeline)
             stack.callback(into_file.abandon)
-        run = Replay(pipeline, config, found, bytes_max=bytes_max, progress=progress)
+        letters = Letters(stack.enter_context(rejected)) if rejected is not None else None
+        run = Replay(pipeline, config, found, bytes_max=bytes_max, letters=letters, progress=progress)
         if rate is None and speed is None:
             for part in run.parts():
                 door.take(part)
@@ -410,6 +455,8 @@ def replay(
             for at, part in run.merged():
                 pace.wait(at)
                 door.take(part)
+        if letters is not None:
+            letters.finish()
         door.finish()
     return run.summary
 
@@ -438,4 +485,4 @@ def _check_topic(config: Config, asked: Asked, to_topic: str) -> None:
 def main(pipeline: Pipeline, config: Config, asked: Asked, **options: Any) -> None:
     """Replay, and tell on stderr what came of it."""
     summary = replay(pipeline, config, asked, progress=sys.stderr, **options)
-    print(summary.told(), file=sys.stderr, flush=True)  # noqa: T201
+    print(summary.told(options.get("dead_letters")), file=sys.stderr, flush=True)  # noqa: T201

@@ -83,6 +83,16 @@ def test_after_a_kill_all_that_was_published_is_what_a_replay_gives(stage: Stage
         f"and compared with {stage.predictions}:",
         f"  {published:,} equal, 0 different, 0 missing, 0 unexpected",
     ]
+    done = _well(_run(stage, "replay", "-o", "out.jsonl", "--dead-letters", "rejected.jsonl"))
+    assert "  they are in rejected.jsonl" in done.stderr
+    rejected = [json.loads(line) for line in (stage.folder / "rejected.jsonl").read_bytes().splitlines()]
+    letters = [{name: value.decode() for name, value in one.headers} for one in _records(stage, stage.dead_letters, 1)]
+    names = [f"__connect.errors.{name}" for name in ("topic", "partition", "offset")]
+    assert sorted(
+        (one["topic"], str(one["partition"]), str(one["offset"]), one["reason"]) for one in rejected
+    ) == sorted((*(one[name] for name in names), one["headrace.errors.code"]) for one in letters), (
+        "what a worker put into its dead letters"
+    )
     assert stage.committed() == committed
     assert _groups(stage) == groups, "whoever only looks leaves no group behind"
 

@@ -16,7 +16,7 @@ from headrace.schemas.position import Asked
 from headrace.stream import replay as module
 from headrace.stream.agents import Scorer
 from headrace.stream.files import Target
-from headrace.stream.replay import FileDoor, Pace, Part, Replay
+from headrace.stream.replay import FileDoor, Letters, Pace, Part, Replay
 from headrace.stream.slice import Slice, Span
 
 
@@ -108,6 +108,43 @@ def replay(monkeypatch: pytest.MonkeyPatch) -> Replay:
     monkeypatch.setattr(module, "Reader", FakeReader)
     found = Slice("transactions", (Span(0, 0, 10, 50), Span(1, 20, 20, 30)))
     return Replay(fraud, config_of(), found, bytes_max=100_000)
+
+
+def test_what_was_rejected_is_in_a_file_with_its_place_and_as_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretty = msgspec.json.format(transaction(id="t2", amount="lots"))
+    values = [transaction(id="t0"), b"caf\xe9", None, pretty, transaction(id="t4"), transaction(id="t5", at=None)]
+    logs = {3: [Record(value, partition=3, offset=at) for at, value in enumerate(values)]}
+    monkeypatch.setattr(FakeReader, "logs", logs)
+    monkeypatch.setattr(module, "Reader", FakeReader)
+    found = Slice("transactions", (Span(3, 0, 0, 6),))
+    for doors in ("parts", "merged"):
+        path = tmp_path / f"{doors}.jsonl"
+        with Target(str(path), force=False) as target:
+            letters = Letters(target)
+            replay = Replay(fraud, config_of(), found, bytes_max=100_000, letters=letters)
+            list(getattr(replay, doors)())
+            letters.finish()
+        told = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [(one["topic"], one["partition"], one["offset"], one["reason"]) for one in told] == [
+            ("transactions", 3, 1, "not_json"),
+            ("transactions", 3, 2, "empty_value"),
+            ("transactions", 3, 3, "wrong_type"),
+            ("transactions", 3, 5, "wrong_type"),
+        ]
+        assert [one["original"] for one in told[:2]] == ["caf\\xe9", None]
+        assert told[2]["original"] == json.loads(pretty)
+        assert told[2]["message"].endswith("`$.amount`")
+    summary = replay.summary.told("rejected.jsonl").splitlines()
+    assert summary[1:] == ["  wrong_type: 2", "  not_json: 1", "  empty_value: 1", "  they are in rejected.jsonl"]
+
+
+def test_dead_letters_of_a_replay_need_a_file_of_their_own(tmp_path: Path) -> None:
+    out = str(tmp_path / "out.jsonl")
+    for path in (out, "-"):
+        with pytest.raises(BadFile, match=f"--dead-letters {path}: needs a file of its own"):
+            module.replay(fraud, config_of(), Asked("transactions"), out=out, dead_letters=path)
 
 
 def test_partitions_come_one_after_the_other(replay: Replay) -> None:
