@@ -224,4 +224,5 @@ _BY_SETS = {
     "river.multiclass.ovo:OneVsOneClassifier": _LABELS,
     "river.neighbors.knn_classifier:KNNClassifier": _LABELS,
     "river.tree.hoeffding_adaptive_tree_classifier:HoeffdingAdaptiveTreeClassifier": _LABELS,
+    "river.tree.isoup_tree_regressor:ISOUPTreeRegressor": "gives its targets in the order of a set",
 }

@@ -13,7 +13,6 @@ from river._river_rust.vectordict import VectorDict
 from headrace.models.memory import Array
 from headrace.models.rust import RUST, Unfit, told
 
-Values = Callable[[list[Any]], list[Any]]
 Part = tuple[str, Any]
 
 
@@ -25,6 +24,16 @@ class Nodes(Protocol):
 
     def __call__(self, values: Iterable[Any]) -> list[Any]:
         """Return plain data for each of the values."""
+
+
+class Values(Protocol):
+    """Makes values again of what is plain."""
+
+    # Whether strings have the hashes that they had where they come from.
+    same_hashes: bool
+
+    def __call__(self, nodes: Any) -> list[Any]:
+        """Return what plain data stand for."""
 
 
 def _nothing(_held: Any, _nodes: Nodes) -> Any:
@@ -109,32 +118,42 @@ def _make_set(cls: type, _content: Any) -> Any:
 
 
 def _fill_set(held: Any, content: Any, values: Values) -> None:
-    """Fill a set so that one goes through it as before.
+    wanted = keys_of(values(content))
+    set.update(held, wanted)
+    if values.same_hashes and len(wanted) <= _SEARCHED_MAX:
+        _order(held, wanted)
+
+
+def _order(held: Any, wanted: list[Any]) -> None:
+    """Fill a set so that one goes through it as before, if possible.
 
     Its order shows: River's Select gives features in it, and the sum of their products has other last bits in another.
     It is that of the hashes, and where two want the same place, of who came first. So whoever is in a place too early
-    is put in later, until all are where they were. Of strings the hashes are others in another process, unless
-    PYTHONHASHSEED says them, and then there is no such order.
+    is let in later, until all are where they were: a search, which for small sets hardly ever ends without a result.
     """
-    wanted = keys_of(values(content))
-    coming = wanted.copy()
-    for turn in range(_TURNS if len(wanted) <= _SEARCHED_MAX else 1):
+    coming = best = wanted
+    reached = -1
+    rng = random.Random(0)  # noqa: S311 - no secret
+    for _ in range(_TURNS):
         set.clear(held)
         set.update(held, coming)
         found = list(set.__iter__(held))
         if found == wanted:
             return
-        early, late = next(pair for pair in zip(found, wanted, strict=True) if pair[0] != pair[1])
-        if turn % 3:
-            coming.remove(early)
-            coming.append(early)
-        else:
-            coming.remove(late)
-            coming.insert(0, late)
+        at = next(at for at, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1])
+        if at >= reached:
+            reached, best = at, coming
+        elif rng.random() < 0.3:
+            coming = best
+            continue
+        early, late, chance = found[at], wanted[at], rng.random()
+        moved = late if 0.45 <= chance < 0.7 else early if chance < 0.9 else rng.choice(coming)
+        coming = [one for one in coming if one != moved]
+        coming.insert(len(coming) if chance < 0.45 else 0 if chance < 0.7 else rng.randrange(len(wanted)), moved)
 
 
-_TURNS = 200
-_SEARCHED_MAX = 64  # elements: above, an order is rarely found
+_TURNS = 2_000
+_SEARCHED_MAX = 64
 
 
 def _parts_of_set(held: Any) -> Iterator[Part]:
@@ -142,10 +161,16 @@ def _parts_of_set(held: Any) -> Iterator[Part]:
 
 
 def refers(node: Any) -> bool:
-    """Say whether a node has a reference to an object in it."""
+    """Say whether a node has a reference to an object in it.
+
+    >>> refers([3]), refers(["tuple", ["a", [3]]]), refers(["tuple", [3]])
+    (True, True, False)
+    """
     if type(node) is not list:
         return False
-    return (len(node) == 1 and type(node[0]) is int) or any(map(refers, node))
+    if type(node[0]) is int or node[0] == "method":
+        return True
+    return any(refers(inner) for part in node[1:] if type(part) is list for inner in part)
 
 
 def _dump_bytes(held: Any, _nodes: Nodes) -> Any:

@@ -51,7 +51,7 @@ class ToValues(Protocol):
     def value(self, node: Any) -> Any:
         """Return what a node stands for."""
 
-    def values(self, nodes: Any) -> list[Any]:
+    def __call__(self, nodes: Any) -> list[Any]:
         """Return what nodes stand for."""
 
 
@@ -231,19 +231,19 @@ def _to_str(_: ToValues, data: Any) -> Any:
 
 
 def _to_tuple(made: ToValues, values: Any) -> Any:
-    return tuple(made.values(values))
+    return tuple(made(values))
 
 
 def _to_named_tuple(made: ToValues, cls: Any, values: Any) -> Any:
-    (kind,) = made.values(cls)
-    held = made.values(values)
+    (kind,) = made(cls)
+    held = made(values)
     if not isinstance(kind, type) or not issubclass(kind, tuple) or len(getattr(kind, "_fields", ())) != len(held):
         raise Unfit(f"{told(kind)} is no class of tuples with {len(held)} names")
     return tuple.__new__(kind, held)
 
 
 def _to_frozenset(made: ToValues, values: Any) -> Any:
-    return frozenset(keys_of(made.values(values)))
+    return frozenset(keys_of(made(values)))
 
 
 def _to_scalar(_: ToValues, name: Any, data: Any) -> Any:
@@ -268,13 +268,13 @@ def _to_method(made: ToValues, held: Any, name: Any) -> Any:
 
 
 def _to_partial(made: ToValues, function: Any, arguments: Any, names: Any, values: Any) -> Any:
-    (called,) = made.values(function)
-    keywords = dict(zip(made.values(names), made.values(values), strict=True))
-    return functools.partial(called, *made.values(arguments), **keywords)
+    (called,) = made(function)
+    keywords = dict(zip(made(names), made(values), strict=True))
+    return functools.partial(called, *made(arguments), **keywords)
 
 
 def _to_itemgetter(made: ToValues, items: Any) -> Any:
-    return operator.itemgetter(*made.values(items))
+    return operator.itemgetter(*made(items))
 
 
 def _to_enum(_: ToValues, cls: Any, name: Any) -> Any:
@@ -289,11 +289,11 @@ def _to_complex(_: ToValues, real: Any, imaginary: Any) -> Any:
 
 
 def _to_range(made: ToValues, parts: Any) -> Any:
-    return range(*made.values(parts))
+    return range(*made(parts))
 
 
 def _to_pattern(made: ToValues, parts: Any) -> Any:
-    return re.compile(*made.values(parts))
+    return re.compile(*made(parts))
 
 
 def _to_decimal(_: ToValues, text: Any) -> Any:

@@ -1,5 +1,6 @@
 """Every public class of River with a state, each with rows of a kind that it takes, and what it says to each row."""
 
+import datetime as dt
 import importlib
 import inspect
 import itertools
@@ -20,26 +21,18 @@ from river import (
     covariance,
     datasets,
     drift,
-    dummy,
     ensemble,
-    facto,
     feature_extraction,
-    feature_selection,
     forest,
-    imblearn,
     linear_model,
     metrics,
-    misc,
-    model_selection,
     multiclass,
-    multioutput,
     naive_bayes,
     neighbors,
     optim,
     preprocessing,
     proba,
     reco,
-    rules,
     sketch,
     stats,
     time_series,
@@ -53,6 +46,7 @@ Row = tuple[Any, Any]
 Step = Callable[[Any, int], Any]
 
 ROWS = 200
+STRINGS = False  # whether labels of several classes are strings; a set of strings has another order in every process
 
 
 class Case(NamedTuple):
@@ -77,9 +71,8 @@ def binary() -> list[Row]:
 
 @cache
 def classes() -> list[Row]:
-    # Labels are numbers: of strings, some estimators make sets, and a set's order is another one in every process.
-    names = {}
-    return [(x, names.setdefault(y, len(names))) for x, y in datasets.ImageSegments().take(ROWS)]
+    names: dict[str, int] = {}
+    return [(x, y if STRINGS else names.setdefault(y, len(names))) for x, y in datasets.ImageSegments().take(ROWS)]
 
 
 @cache
@@ -350,9 +343,7 @@ def _window(held: Any, at: int) -> Any:
 
 
 def _timed(held: Any, at: int) -> Any:
-    import datetime as dt
-
-    held.update(draws()[at], t=dt.datetime(2026, 1, 1) + dt.timedelta(hours=at))
+    held.update(draws()[at], t=dt.datetime(2026, 1, 1) + dt.timedelta(hours=at))  # noqa: DTZ001 - as River wants it
     return held.get()
 
 
@@ -578,7 +569,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "sketch.Histogram": lambda: sketch.Histogram(max_bins=16),
     "stats.Link": lambda: stats.Shift(1) | stats.Mean(),
     "utils.Rolling": lambda: utils.Rolling(stats.Var, window_size=10, ddof=0),
-    "utils.TimeRolling": lambda: utils.TimeRolling(stats.Mean, period=_hours(5)),
+    "utils.TimeRolling": lambda: utils.TimeRolling(stats.Mean, period=dt.timedelta(hours=5)),
     "utils.SortedWindow": lambda: utils.SortedWindow(size=9),
     "utils.VectorDict": lambda: utils.VectorDict({"a": 1.0}, optim.initializers.Normal(seed=3)),
     "cluster.TextClust": lambda: (
@@ -592,12 +583,6 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "tree.splitter.DynamicQuantizer": lambda: _gradient_tree(tree.splitter.DynamicQuantizer()),
     "tree.splitter.StaticQuantizer": lambda: _gradient_tree(tree.splitter.StaticQuantizer(warm_start=20)),
 }
-
-
-def _hours(count: int) -> Any:
-    import datetime as dt
-
-    return dt.timedelta(hours=count)
 
 
 # Rows of another kind than the class's own base says.
@@ -723,9 +708,7 @@ COMPOSED: dict[str, tuple[Callable[[], Any], Step]] = {
         _labels_metric,
     ),
     "nearest neighbours by another distance": (
-        lambda: neighbors.KNNClassifier(
-            engine=neighbors.LazySearch(window_size=30, dist_func=manhattan)
-        ),
+        lambda: neighbors.KNNClassifier(engine=neighbors.LazySearch(window_size=30, dist_func=manhattan)),
         _learner(classes),
     ),
     "nearest neighbours in a graph": (
