@@ -124,8 +124,8 @@ def _parse():
     parser.add_argument(
         "--contest-seconds-max",
         type=float,
-        default=120,
-        help="a throughput run ends here at the latest (default 120)",
+        default=300,
+        help="a throughput run ends here at the latest (default 300)",
     )
     parser.add_argument("--out", default=str(contestants.HERE / "out"), help="folder for the results")
     options = parser.parse_args()

@@ -18,7 +18,7 @@ from process import Child, Neighbours
 from topics import OUTPUT, Topics
 
 QUIET_SECONDS = 1.5  # with everything out, this long without a new record is the end
-STALL_SECONDS_MAX = 30.0  # a contestant that starts, or goes on, later than this is taken as stopped
+STALL_SECONDS_MAX = 60.0  # a contestant that starts, or goes on, later than this is taken as stopped
 PROBES = 200  # events before a latency run; the first answer shows that the contestant is there
 WARM_UP_SECONDS = 5.0
 AHEAD_SECONDS = 5.0  # from the schedule to its start: the sender makes the events, and we what they must come to

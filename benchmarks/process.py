@@ -33,13 +33,12 @@ class Child:
         return self._process.poll()
 
     def usage(self):
-        """Return the processor seconds used so far and the largest memory in MiB; zeros where unknown."""
-        try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text()
-        except OSError:
-            return 0.0, 0.0
-        peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0 kB")
-        return _cpu_seconds(self._process.pid), int(peak.split()[1]) / 1024
+        """Return the processor seconds used so far and the largest memory in MiB; zeros where unknown.
+
+        Some start a process of their own: it counts.
+        """
+        family = _family(self._process.pid)
+        return sum(map(_cpu_seconds, family)), sum(map(_memory_mib, family))
 
     def wait(self, seconds_max):
         """Wait for the process to end by itself; end it where it does not."""
@@ -60,6 +59,8 @@ class Child:
             self._process.kill()
             self._process.wait()
             asked = False
+        for pid in _family(self._process.pid):
+            os.kill(pid, signal.SIGKILL)
         self._forget()
         return asked
 
@@ -110,6 +111,28 @@ def _cpu_seconds(pid):
     except OSError:
         return 0.0
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_mib(pid):
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    peak = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM 0 kB")
+    return int(peak.split()[1]) / 1024
+
+
+def _family(pid):
+    """Return the processes of the session that ``pid`` leads, or led."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == pid and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
 
 
 def stop_all():

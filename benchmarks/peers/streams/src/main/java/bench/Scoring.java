@@ -1,0 +1,66 @@
+package bench;
+
+import org.apache.kafka.streams.processor.api.Processor;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.KeyValueStore;
+
+/** One task, one partition: the windows of its cards and its learner are in two stores, read and written for each event. */
+final class Scoring implements Processor<String, Transaction, String, Prediction> {
+    static final String PASTS = "pasts";
+    static final String LEARNERS = "learners";
+    private static final String LEARNER = "learner";
+
+    private final boolean keepLearner;
+    private ProcessorContext<String, Prediction> context;
+    private KeyValueStore<String, Past> pasts;
+    private KeyValueStore<String, Learner> learners;
+    private Learner kept;
+
+    /** With {@code keepLearner} the learner is read from its store once, and only written after each event. */
+    Scoring(boolean keepLearner) {
+        this.keepLearner = keepLearner;
+    }
+
+    @Override
+    public void init(ProcessorContext<String, Prediction> context) {
+        this.context = context;
+        pasts = context.getStateStore(PASTS);
+        learners = context.getStateStore(LEARNERS);
+    }
+
+    @Override
+    public void process(Record<String, Transaction> record) {
+        Transaction event = record.value();
+        Past past = pasts.get(record.key());
+        if (past == null) {
+            past = new Past();
+        }
+        past.add(event.at(), event.amount());
+        pasts.put(record.key(), past);
+
+        double[] x = Features.of(event, past);
+        Learner learner = learner();
+        double online = learner.predict(x);
+        learner.learn(x, event.label());
+        learners.put(LEARNER, learner);
+
+        Prediction prediction = new Prediction(
+            event.id(), event.at(), event.card(), online, Features.staticScore(x), online, "fraud", "1");
+        context.forward(record.withValue(prediction));
+    }
+
+    private Learner learner() {
+        if (kept != null) {
+            return kept;
+        }
+        Learner learner = learners.get(LEARNER);
+        if (learner == null) {
+            learner = new Learner();
+        }
+        if (keepLearner) {
+            kept = learner;
+        }
+        return learner;
+    }
+}
