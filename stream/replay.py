@@ -463,6 +463,13 @@ def replay(
 
 def prepared(pipeline: Pipeline, config: Config) -> Config:
     """Return the options with the group that a worker of this pipeline has."""
+    if pipeline.labels is not None:
+        raise BadSlice(
+            [
+                f"{pipeline.name} learns from {pipeline.labels.wire.topic}: its scores hang on which labels came before "
+                f"which event, and a replay reads {pipeline.wire.topic} alone. Replay it without labels= and online="
+            ]
+        )
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     return config

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from core.records import Record, config_of, fraud, transaction
+from core.records import Record, Transaction, config_of, fraud, transaction
 
-from headrace import Event, Linear, Pipeline, field
-from headrace.schemas.errors import BadFile
+from headrace import Event, Label, Linear, Pipeline, field
+from headrace.schemas.errors import BadFile, BadSlice
 from headrace.schemas.position import Asked
 from headrace.stream import replay as module
 from headrace.stream.agents import Scorer
@@ -206,3 +206,15 @@ def test_a_topic_that_workers_write_is_refused() -> None:
         with pytest.raises(BadConfig, match=f"--to-topic {topic}: "):
             module._check_topic(config, Asked("cards"), topic)
     module._check_topic(config, Asked("cards"), "shadow")
+
+
+def test_a_replay_of_what_learns_from_labels_is_refused_by_name() -> None:
+    class Verdict(Label, topic="verdicts", of=Transaction, within="1h"):
+        id: str
+        at: float
+        card: str
+        label: int
+
+    learns = Pipeline(name="learns", events=Transaction, labels=Verdict, features=fraud.features, static=fraud.static)
+    with pytest.raises(BadSlice, match=r"learns learns from verdicts: .* a replay reads transactions alone"):
+        module.replay(learns, config_of(), Asked("transactions"), out="-")
