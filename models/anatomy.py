@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from river.base import Base
-from river.proba.base import Distribution
 
 from headrace.models.allowed import Unknown, name_of_class
 from headrace.models.layouts import Layout, Part, layout_of
@@ -181,7 +180,7 @@ def unseeded(estimator: Any) -> list[str]:
         if _name(cls) == "river.stats.kolmogorov_smirnov:KolmogorovSmirnov":
             found.append(f"{path} (KolmogorovSmirnov draws from the module random)")
         # What has a distribution without a seed in it does not draw from it.
-        if not (inside and isinstance(held, Distribution)):
+        if not (inside and cls.__module__.startswith("river.proba.")):
             found += [f"{path}.{seed}" for seed in _seeds(cls) if getattr(held, seed, 0) is None]
     return found
 

@@ -4,7 +4,6 @@ import copy
 import itertools
 import math
 import shutil
-import sys
 import sysconfig
 import types
 from pathlib import Path
@@ -639,16 +638,6 @@ def test_a_model_that_cannot_be_made_anew_is_refused() -> None:
 # Models that are kept as River has them
 
 
-@pytest.fixture
-def frozen(monkeypatch):
-    """Stand in for the module that makes plain data of River's models."""
-    held = types.ModuleType("headrace.models.frozen")
-    held.freeze = copy.deepcopy
-    held.thaw = copy.deepcopy
-    monkeypatch.setitem(sys.modules, "headrace.models.frozen", held)
-
-
-@pytest.mark.usefixtures("frozen")
 def test_a_model_that_the_kernel_does_not_know_goes_on_where_it_was() -> None:
     columns, labels = some_data("binary")
     learner = learner_of(naive_bayes.GaussianNB())
@@ -665,7 +654,6 @@ def test_a_model_that_the_kernel_does_not_know_goes_on_where_it_was() -> None:
 
 
 @kernel_wanted
-@pytest.mark.usefixtures("frozen")
 def test_the_kernel_takes_over_from_a_frozen_model() -> None:
     # A version whose kernel knew less has frozen it.
     columns, labels = some_data("binary")
