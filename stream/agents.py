@@ -60,7 +60,7 @@ class Scorer:
             self._label_codec = EventCodec(labels, bytes_max=config.event_bytes_max)
             self._label_time = attrgetter(labels.wire.time)
         self.turn = asyncio.Lock()  # one thing at a time happens to what is remembered
-        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.looks_back else 0.0
+        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.looks_back or pipeline.learns else 0.0
         self.scored = 0
         self.labelled = 0
         self.rejected = 0

@@ -257,7 +257,7 @@ class Memories:
         self._held: dict[int, Memory] = {}  # by the number of the partition
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
         # Of a pipeline that only has a breaker, which begins closed, nothing is lost that anybody would miss.
-        self._may_lose = config.accept_state_loss or not pipeline.looks_back
+        self._may_lose = config.accept_state_loss or not (pipeline.looks_back or pipeline.learns)
         self.topics = pipeline.topics
         self._closing = False
 
