@@ -123,6 +123,18 @@ class PredictionsDiffer(HeadraceError):
     exit_code = 14
 
 
+class BadModel(HeadraceError):
+    """A trained model that cannot be used: not there, damaged, not trusted, or not what it says of itself."""
+
+    code = "BAD_MODEL"
+    exit_code = 15
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join([f"model cannot be used ({many}):", *problems]))
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

@@ -18,6 +18,8 @@ from headrace.models.keyed import per
 from headrace.models.pipeline import Pipeline
 from headrace.models.static import Function, Linear, Model
 from headrace.schemas.event import Event, Label
+from headrace.stream.artifact import Static
+from headrace.stream.saving import save_static
 
 __all__ = [
     "Event",
@@ -27,6 +29,7 @@ __all__ = [
     "Linear",
     "Model",
     "Pipeline",
+    "Static",
     "by_recent_loss",
     "code",
     "cyclic",
@@ -40,6 +43,7 @@ __all__ = [
     "one_hot",
     "online_only",
     "per",
+    "save_static",
     "stacked",
     "static_only",
     "until_proven",

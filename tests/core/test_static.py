@@ -168,7 +168,6 @@ def test_a_model_that_always_fails_is_asked_little_more_than_once_per_event() ->
         (Function(np.add, features=["age", "age"]), "static reads 'age' twice"),
         (Function(lambda *all_of_them: all_of_them[0], version=2), "static.version = 2: allowed is text"),  # type: ignore[arg-type]
         (np.add, "static is <ufunc 'add'>: expected a model, which has features, version and score"),
-        (None, "static is None: expected a model"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_anything_runs(static: Any, told: str) -> None:

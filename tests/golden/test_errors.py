@@ -4,11 +4,14 @@ After a text was changed on purpose: ``python tests/golden/test_errors.py`` writ
 """
 
 import contextlib
+import hashlib
+import json
 import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.records import fraud
 
-from headrace import Event, Linear, Pipeline, differs, feature, field, log1p
+from headrace import Event, Linear, Pipeline, Static, differs, feature, field, log1p, save_static
 from headrace.schemas.config import Given, configure, from_environment, from_pairs, from_toml
 from headrace.schemas.errors import HeadraceError
 from headrace.schemas.position import Asked, Position
@@ -114,6 +117,38 @@ def _slice() -> None:
     cut(Asked("transactions", Position.parsed("95"), partitions=(1, 2)), logs, lambda _: {})
 
 
+def _model(change: Callable[[Path, dict[str, Any]], None]) -> Callable[[], None]:
+    def case() -> None:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            golden = {"amount": [0.0, 2.0], "night": [1.0, 0.0]}
+            model = Linear({"amount": 0.5, "night": 0.25}, logistic=False)
+            save_static(model, Path.cwd() / "model", features=["amount", "night"], version="1", golden=golden)
+            manifest = Path("model/manifest.json")
+            held = json.loads(manifest.read_text())
+            change(Path("model") / held["file"], held)
+            manifest.write_text(json.dumps(held))
+            exec('Static("model")', {"Static": Static})  # where no file says it, the path is the working directory's
+
+    return case
+
+
+def _model_manifest(_: Path, held: dict[str, Any]) -> None:
+    held.update(format=2, file="../model.json", features=[{"name": "night"}] * 2)
+
+
+def _model_changed(file: Path, _: dict[str, Any]) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _model_scores(file: Path, held: dict[str, Any]) -> None:
+    file.write_text(file.read_text().replace("0.5", "0.75"))
+    held["sha256"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def _model_features(_: Path, held: dict[str, Any]) -> None:
+    held.update(features=held["features"][::-1])
+
+
 CASES: dict[str, Callable[[], None]] = {
     "config": _config,
     "config-relations": _config_relations,
@@ -127,6 +162,10 @@ CASES: dict[str, Callable[[], None]] = {
     "file-columns": _file_columns,
     "file-exists": _file_exists,
     "slice": _slice,
+    "model-manifest": _model(_model_manifest),
+    "model-changed": _model(_model_changed),
+    "model-scores": _model(_model_scores),
+    "model-features": _model(_model_features),
 }
 
 
