@@ -466,8 +466,8 @@ def prepared(pipeline: Pipeline, config: Config) -> Config:
     if pipeline.labels is not None:
         raise BadSlice(
             [
-                f"{pipeline.name} learns from {pipeline.labels.wire.topic}: its scores hang on which labels came before "
-                f"which event, and a replay reads {pipeline.wire.topic} alone. Replay it without labels= and online="
+                f"{pipeline.name} learns from {pipeline.labels.wire.topic}: its scores hang on which labels came "
+                f"before which event, and a replay reads {pipeline.wire.topic} alone"
             ]
         )
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)

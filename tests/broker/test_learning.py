@@ -1,23 +1,27 @@
 """What is learned is what was committed, in the order in which it was: after kills and rebalances too."""
 
 import importlib.util
+import json
 import os
 import random
 from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 from faults import fold as folding
 from faults import reader
 from faults.labeller import Labeller
 from faults.nemesis import POINTS, SOMEWHERE, Nemesis
 from faults.stage import PARTITIONS, Stage
+from river import datasets, linear_model, metrics, optim, preprocessing
 
 from headrace.models import snapshot
 
 pytestmark = pytest.mark.broker
 LEARNING = Path(folding.__file__).with_name("learning.py")
+PHISHING = Path(folding.__file__).with_name("phishing.py")
 
 
 def _pipeline(stage: Stage):
@@ -155,3 +159,43 @@ def test_an_event_times_out_within_a_second_on_a_topic_where_nothing_happens(sta
     assert 15 <= told - sent < 16
     worker.terminate()
     assert worker.wait() == 0, worker.tail
+
+
+@pytest.mark.parametrize(("partitions", "kills"), [(1, 0), (1, 2), (4, 3)])
+def test_phishing_through_the_broker_gives_the_curve_of_river_offline_to_the_last_bit(
+    stage: Stage, partitions: int, kills: int
+) -> None:
+    topic = stage.create(f"sites-{stage.topic}", partitions)
+    producer = confluent_kafka.Producer({"bootstrap.servers": stage.address, "log_level": 0})
+    rows: dict[int, list] = {number: [] for number in range(partitions)}
+    for number, (row, truth) in enumerate(datasets.Phishing()):
+        rows[number % partitions].append((str(number), row, truth))
+        site = {"id": str(number), "at": float(number), "site": f"s{number}", "label": truth, **row}
+        producer.produce(topic, json.dumps(site), site["site"], number % partitions)
+    assert producer.flush(30) == 0
+    settings = {"batch_count_max": 50, "commit_interval_ms": 10, "topic_quality": f"quality-{topic}"}
+    worker = stage.worker(pipeline=PHISHING, env={"FAULTS_TOPIC": topic}, **settings)
+    stage.adopt(f"quality-{topic}")
+    chance = random.Random(stage.seed)
+    for point in chance.choices(list(POINTS)[:3], k=kills):
+        worker.start(HEADRACE_FAILPOINT=f"{point}:{chance.randint(1, 3)}")
+        assert worker.wait() == -9, worker.tail
+    worker.start()
+    stage.wait_until(
+        lambda: len(folding.published(stage.address, stage.predictions, 3)) == 1_250,
+        lambda: f"{len(folding.published(stage.address, stage.predictions, 3))} of 1250 sites are scored",
+    )
+    worker.terminate()
+    assert worker.wait() == 0, worker.tail
+    made = folding.published(stage.address, stage.predictions, 3)
+    right = metrics.Accuracy()
+    for mine in rows.values():
+        offline = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+        for name, row, truth in mine:
+            (one,) = made[name]
+            want = offline.predict_proba_one(row).get(True, 0.5)
+            assert json.loads(one)["score"] == want, f"site {name}"
+            right.update(truth, want > 0.5)
+            offline.learn_one(row, truth)
+    if partitions == 1:
+        assert abs(right.get() - 0.8872) < 0.005, "as River's own page of benchmarks has it"

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from faults.phishing import Site
 from river import datasets, linear_model, metrics, optim, preprocessing, tree
 
 from headrace import Event, Function, Label, Linear, Pipeline, field, log1p, online_only
@@ -180,22 +181,6 @@ def test_a_restart_in_the_middle_of_learning_cannot_be_told(model):
     assert stayed.outcomes == moved.outcomes
     kept = [[snapshot.encode(one.state.dump()) for one in driver._memories.values()] for driver in (stayed, moved)]
     assert kept[0] == kept[1]
-
-
-class Site(Event, topic="sites", key="site"):
-    id: str
-    at: float
-    site: str
-    label: bool
-    empty_server_form_handler: float
-    popup_window: float
-    https: float
-    request_from_other_domain: float
-    anchor_from_other_domain: float
-    is_popular: float
-    long_url: float
-    age_of_domain: float
-    ip_in_url: float
 
 
 def _phishing():
