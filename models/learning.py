@@ -67,13 +67,7 @@ class Learning:
         """Return what both models say together of events, each before it is learned what is true of that one."""
         if self.mixer is None:
             return self.combined(static, online, groups)
-        scores = np.empty(len(static))
-        for place in range(len(static)):
-            row = slice(place, place + 1)
-            group = None if groups is None else groups[row]
-            scores[row] = self.combined(static[row], online[row], group)
-            if not np.isnan(labels[place]):
-                self._mix(static[row], online[row], labels[row], group, at[row])
+        scores: Floats = self.mixer.followed(static, online, labels, groups, at)
         return scores
 
     def _read(self, made: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -58,6 +58,11 @@ class Mixer(Protocol):
     ) -> None:
         """Take in what was true of rows, one after the other: where a batch is cut does not show."""
 
+    def followed(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
+    ) -> Scores:
+        """Return the scores of rows, each as it is before what is true of that row is taken in. NaN is not."""
+
     def report(self) -> dict[str, float | None]:
         """Say where it stands, for people and metrics."""
 
@@ -79,12 +84,39 @@ class Weighing:
     def _weights(self, count: int, groups: Sequence[Any] | None) -> Floats:
         raise NotImplementedError
 
+    def learn(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
+    ) -> None:
+        """Take in what was true of rows, one after the other."""
+        raise NotImplementedError
+
     def combined(self, static: Scores, online: Scores, groups: Sequence[Any] | None = None) -> tuple[Scores, Floats]:
         """Return the scores, and the weight of the learner in each."""
+        return self._mix(static, online, self._weights(_count(static, online), groups))
+
+    def followed(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
+    ) -> Scores:
+        """Return the scores of rows, each as it is before what is true of that row is taken in."""
+        return self._mix(static, online, self._weights_before(static, online, labels, groups, at))[0]
+
+    def _weights_before(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None, at: Any
+    ) -> Floats:
+        """Take in what is true of rows, and return the weight that each had before."""
+        weights = np.empty(len(labels))
+        for row in range(len(labels)):
+            some = slice(row, row + 1)
+            group = None if groups is None else groups[some]
+            weights[row] = self._weights(1, group)[0]
+            if not np.isnan(labels[row]):
+                self.learn(static[some], online[some], labels[some], group, None if at is None else at[some])
+        return weights
+
+    def _mix(self, static: Scores, online: Scores, weights: Floats) -> tuple[Scores, Floats]:
         count = _count(static, online)
         if self._kind == "multiclass":
             static, online = as_columns(static), as_columns(online)
-        weights = self._weights(count, groups)
         in_static, in_online = _there(static, count), _there(online, count)
         if not (in_static & in_online).all():
             weights = np.where(in_online, np.where(in_static, weights, 1.0), 0.0)
@@ -135,6 +167,20 @@ class OneOfTwo(Weighing):
         learned = self._seen > 0 or self._kind == "anomaly"
         return np.full(count, float(self._online and learned))
 
+    def _weights_before(
+        self,
+        static: Scores,  # noqa: ARG002
+        online: Scores,
+        labels: Any,
+        groups: Sequence[Any] | None,  # noqa: ARG002
+        at: Any,  # noqa: ARG002
+    ) -> Floats:
+        known = _there(online, len(labels)) & ~np.isnan(labels)
+        before = self._seen + np.cumsum(known) - known
+        self._seen += int(known.sum())
+        weights: Floats = self._online * ((before > 0) | (self._kind == "anomaly")).astype(np.float64)
+        return weights
+
     def learn(
         self,
         static: Scores,  # noqa: ARG002
@@ -181,6 +227,23 @@ class RecentLoss(Weighing):
             ahead = count * ahead / (static + online) if static + online else 0.0
         weight = 1.0 / (1.0 + exp(min(head_start - ahead, 700.0)))
         return min(max(weight, self._floor), 1.0 - self._floor)
+
+    def _weights_before(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None, at: Any
+    ) -> Floats:
+        if self._by_group or self._kind != "binary":
+            return super()._weights_before(static, online, labels, groups, at)
+        both, mine, theirs = self._paired(static, online, labels)
+        fade, weigh, losses = self._fade, self._weight, zip(mine, theirs, strict=True)
+        sums, weights = self._overall, []
+        for known in both.tolist():
+            weights.append(weigh(sums))
+            if known:
+                x, y = next(losses)
+                s, o, n, h = sums
+                sums = [s * fade + x, o * fade + y, n * fade + 1.0, h * fade]
+        self._overall = sums
+        return np.array(weights, np.float64)
 
     def learn(
         self,
@@ -325,6 +388,18 @@ class Stack(Weighing):
         # What it says may be no number yet, and the static model's is.
         failed = rows & ~np.isfinite(scores)
         return np.where(failed, static, scores), np.where(failed, 0.0, weights)
+
+    def followed(
+        self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
+    ) -> Scores:
+        """Return the scores of rows, each as it is before what is true of that row is taken in."""
+        scores = np.empty(len(labels))
+        for row in range(len(labels)):
+            some = slice(row, row + 1)
+            scores[row] = self.combined(static[some], online[some], groups)[0][0]
+            if not np.isnan(labels[row]):
+                self.learn(static[some], online[some], labels[some], groups, at)
+        return scores
 
     def _columns(self, static: Floats, online: Floats, rows: Array) -> dict[str, Floats]:
         columns = {"static": static[rows], "online": online[rows]}

@@ -18,6 +18,7 @@ from headrace.models.combine import (
     static_only,
     until_proven,
 )
+from headrace.models.learners import learner_of
 from headrace.models.mixer import Mixer
 
 COUNT = 240
@@ -485,3 +486,29 @@ def test_a_stacker_reads_both_scores(logits: bool) -> None:
 def test_what_cannot_be_is_refused(make: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make()
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [static_only, online_only, by_recent_loss(half_life=20), by_recent_loss(half_life=20, per="country"),
+     until_proven(least=20, half_life=20), stacked(linear_model.LogisticRegression())],
+    ids=str,
+)  # fmt: skip
+def test_rows_whose_truth_comes_with_them_are_scored_before_it_is_taken_in(combination):
+    rng = np.random.default_rng(1)
+    static, online = rng.random((2, 300))
+    static[rng.random(300) < 0.1] = np.nan
+    labels = np.where(rng.random(300) < 0.2, np.nan, (online > 0.4).astype(float))
+    groups = [f"g{one}" for one in rng.integers(3, size=300)]
+    at = np.arange(300.0)
+    slow, fast = combination.fresh("binary", learner_of=learner_of), combination.fresh("binary", learner_of=learner_of)
+    want = []
+    for row in range(300):
+        some = slice(row, row + 1)
+        want.append(slow.combined(static[some], online[some], groups[some])[0][0])
+        if not np.isnan(labels[row]):
+            slow.learn(static[some], online[some], labels[some], groups[some], at[some])
+    got = [fast.followed(*(column[some] for column in (static, online, labels)), groups[some], at[some])
+           for some in (slice(0, 7), slice(7, 290), slice(290, 300))]  # fmt: skip
+    assert np.concatenate(got).tobytes() == np.array(want).tobytes()
+    assert snapshot.encode(fast.dump()) == snapshot.encode(slow.dump())
