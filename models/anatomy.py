@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from river.base import Base
 
 from headrace.models.allowed import Unknown, name_of_class
-from headrace.models.layouts import Layout, Part, layout_of
+from headrace.models.layouts import HOLDERS, Layout, Part, layout_of
 from headrace.models.rust import Unfit
 
 
@@ -44,9 +44,6 @@ class Plan(NamedTuple):
         return found
 
 
-_MADE_BY_A_MODULE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the slots of other classes are the interpreter's business
-
-
 @functools.cache
 def plan_of(cls: Any) -> Plan:
     """Return how objects of a class are taken apart, or raise ``Unknown``."""
@@ -54,7 +51,7 @@ def plan_of(cls: Any) -> Plan:
     slots = {
         slot.__name__: slot
         for base in cls.__mro__
-        if base.__flags__ & _MADE_BY_A_MODULE
+        if base not in HOLDERS  # what is in these is the business of their layout
         for slot in vars(base).values()
         if isinstance(slot, types.MemberDescriptorType)
     }

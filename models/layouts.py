@@ -460,6 +460,9 @@ _LAYOUTS: list[tuple[type, Layout]] = [
 ]
 
 
+HOLDERS = frozenset(base for base, _ in _LAYOUTS)
+
+
 def layout_of(cls: type) -> Layout:
     """Return how objects of a class are kept beside their attributes."""
     return next(layout for base, layout in _LAYOUTS if issubclass(cls, base))

@@ -581,7 +581,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "optim.losses.Poisson": lambda: _scaled(LINEAR(optim.SGD(1e-4), loss=optim.losses.Poisson())),
     "preprocessing.LDA": lambda: feature_extraction.BagOfWords() | preprocessing.LDA(n_components=2, seed=1),
     "tree.splitter.DynamicQuantizer": lambda: _gradient_tree(tree.splitter.DynamicQuantizer()),
-    "tree.splitter.StaticQuantizer": lambda: _gradient_tree(tree.splitter.StaticQuantizer(warm_start=20)),
+    "tree.splitter.StaticQuantizer": lambda: _gradient_tree(tree.splitter.StaticQuantizer(n_bins=8, warm_start=20)),
 }
 
 
