@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.models.features import Floats
-from headrace.models.static import Model, ask, told
+from headrace.models.static import Model, ModelFailed, ask, told
 from headrace.schemas.dead_letter import Reason, Rejection
 
 Mask = NDArray[np.bool_]
@@ -202,4 +202,5 @@ def answers_with_fallback(
 
 
 def _rejection(at: int, text: str, error: Exception) -> Rejection:
-    return Rejection(at, Reason.MODEL_FAILED, text, type(error).__name__)
+    kind = error.kind if isinstance(error, ModelFailed) else type(error).__name__
+    return Rejection(at, Reason.MODEL_FAILED, text, kind)

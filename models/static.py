@@ -130,7 +130,15 @@ def _read_only(column: Floats) -> Floats:
 
 
 class ModelFailed(Exception):
-    """A model returned something that is not one number per event."""
+    """A model failed: what it did is the text, and ``kind`` is the class of what was raised, where it was elsewhere."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind or type(self).__name__
+
+
+class ModelGone(ModelFailed):
+    """A model did not answer for any of the events: asking about fewer of them would cost as long again."""
 
 
 def told(error: Exception) -> str:
@@ -144,10 +152,10 @@ def ask(model: Model, features: Mapping[str, Floats], count: int) -> tuple[Float
     A model fails with all events of a call; those that are not to blame get their score in calls without the others.
     """
     try:
-        return _scores(model, features, count), {}
+        return scores_of(model, features, count), {}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
-        if count == 1:
-            return np.full(1, np.nan), {0: error}
+        if count == 1 or isinstance(error, ModelGone):
+            return np.full(count, np.nan), dict.fromkeys(range(count), error)
     scores = np.empty(count)
     failed: dict[int, Exception] = {}
     size = -(-count // PARTS)
@@ -160,8 +168,8 @@ def ask(model: Model, features: Mapping[str, Floats], count: int) -> tuple[Float
 
 
 @np.errstate(all="ignore")
-def _scores(model: Model, features: Mapping[str, Floats], count: int) -> Floats:
-    """Ask the model once; what it returns has to be a number per event."""
+def scores_of(model: Model, features: Mapping[str, Floats], count: int) -> Floats:
+    """Ask a model once; what it returns has to be a number per event."""
     made = np.asarray(model.score(features))
     if made.shape != (count,):
         raise ModelFailed(f"returned shape {made.shape}, expected ({count},): one number per event")

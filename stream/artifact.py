@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 
 from headrace.models.features import Floats
-from headrace.models.matrix import ALL_ROWS, Matrix
+from headrace.models.matrix import ALL_ROWS
 from headrace.models.static import Model, ModelFailed, told
 from headrace.schemas.errors import BadModel
 from headrace.schemas.manifest import FORMAT, NAME, Kind, Manifest
 from headrace.stream import formats
+from headrace.stream.isolated import Isolated
 
 BYTES_MAX = 2 << 30  # of a model's file: what is larger is some other file, or would fill the memory
 
@@ -27,17 +28,26 @@ class Static:
     wrong with the folder ends the start, with the reason. ``trusted`` names types that a scikit-learn model may hold
     beside those that skops trusts.
 
+    With ``deadline_ms`` the model lives in a process of its own, which is ended when it does not answer in that time,
+    or dies by itself. The batch is tried once more, and then its events have no score: they get the fallback, or
+    become dead letters.
+
     >>> Static("no/such/model")
     Traceback (most recent call last):
     headrace.schemas.errors.BadModel: model cannot be used (1 problem):
       .../no/such/model: there is no manifest.json
     """
 
-    def __init__(self, path: str | Path, *, trusted: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | Path, *, trusted: Sequence[str] = (), deadline_ms: int | None = None) -> None:
         self.path = beside(path, sys._getframe(1).f_globals.get("__file__"))  # noqa: SLF001 - who says the path
-        self.manifest, self._model = loaded(self.path, trusted)
+        self.manifest, content = read(self.path)
+        self._model: Model
+        if deadline_ms is None:
+            self._model = tried(self.path, self.manifest, content, trusted)
+        else:
+            self._model = Isolated(self.path, self.manifest, content, trusted=trusted, deadline_ms=deadline_ms)
         self.features, self.version = self._model.features, self._model.version
-        self.rows = self._model.rows if isinstance(self._model, Matrix) else ALL_ROWS  # in a call, whatever comes
+        self.rows: int = getattr(self._model, "rows", ALL_ROWS)  # in a call, whatever comes
 
     def __repr__(self) -> str:
         return f"<Static {self.manifest.kind} {self.version} from {self.path}>"
@@ -53,15 +63,24 @@ def beside(path: str | Path, file: str | None) -> Path:
     return folder / path
 
 
-def loaded(folder: Path, trusted: Sequence[str]) -> tuple[Manifest, Model]:
-    """Read a folder, and check all that can be checked."""
+def read(folder: Path) -> tuple[Manifest, bytes]:
+    """Return what a folder says of its model, and the model's file, which is what the manifest says it is."""
     try:
-        manifest, content = _read(folder)
+        manifest = read_manifest(folder)
+        try:
+            return manifest, _content(folder, manifest)
+        except FileNotFoundError:
+            manifest = read_manifest(folder)  # it may have been replaced in this moment
+            return manifest, _content(folder, manifest)
     except OSError as error:
         raise BadModel([f"{error.filename}: {error.strerror}, and the manifest names it"]) from error
+
+
+def tried(folder: Path, manifest: Manifest, content: bytes, trusted: Sequence[str]) -> Model:
+    """Load the model, and check what it scores."""
     try:
         model = formats.load(content, manifest, trusted=trusted)
-        problems = [*_another_version(manifest), *_tried(model, manifest)]
+        problems = [*_another_version(manifest), *_wrong_scores(model, manifest)]
     except BadModel as error:
         raise BadModel([f"{folder / manifest.file}: {one}" for one in error.problems]) from error
     except Exception as error:
@@ -69,16 +88,7 @@ def loaded(folder: Path, trusted: Sequence[str]) -> tuple[Manifest, Model]:
         raise BadModel([f"{folder / manifest.file}: cannot be read as {manifest.kind}: {cause}"]) from error
     if problems:
         raise BadModel([f"{folder}: {one}" for one in problems])
-    return manifest, model
-
-
-def _read(folder: Path) -> tuple[Manifest, bytes]:
-    manifest = read_manifest(folder)
-    try:
-        return manifest, _content(folder, manifest)
-    except FileNotFoundError:
-        manifest = read_manifest(folder)  # it may have been replaced in this moment
-        return manifest, _content(folder, manifest)
+    return model
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -151,7 +161,7 @@ def _another_version(manifest: Manifest) -> list[str]:
     ]
 
 
-def _tried(model: Model, manifest: Manifest) -> list[str]:
+def _wrong_scores(model: Model, manifest: Manifest) -> list[str]:
     """Say what is wrong with the scores of the golden rows, or where there are none, with the form of any."""
     golden = manifest.golden
     rows = np.array(golden.rows, np.float64) if golden else np.zeros((2, len(manifest.features)))

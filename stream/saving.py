@@ -18,7 +18,7 @@ from headrace.models.features import Floats
 from headrace.schemas.errors import BadModel
 from headrace.schemas.manifest import FORMAT, NAME, Golden, Manifest
 from headrace.stream import formats, packing
-from headrace.stream.artifact import beside, libraries, loaded, read_manifest
+from headrace.stream.artifact import beside, libraries, read, read_manifest, tried
 
 GOLDEN_MAX = 100  # rows
 TOLERANCE = 1e-6  # a float32 has seven digits, and another processor or version may round otherwise
@@ -123,7 +123,7 @@ def _write(folder: Path, manifest: Manifest, content: bytes, trusted: Sequence[s
         _put(part / manifest.file, content)
         _put(part / NAME, _lines(manifest))
         try:
-            loaded(part, trusted)
+            tried(part, *read(part), trusted)
         except BadModel as error:
             raise BadModel([one.replace(str(part), str(folder)) for one in error.problems]) from error
         for name in (manifest.file, NAME):  # the manifest last: until then the old one counts, and its file is there
