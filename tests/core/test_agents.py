@@ -25,10 +25,11 @@ class FakeScorer:
     busy = False
 
     def __init__(self, raised: BaseException, at: int) -> None:
+        self.turn = asyncio.Lock()
         self.raised = raised
         self.left = at
 
-    def step(self, messages: list[Any], memory: Any, next_offset: int) -> Any:
+    def step(self, messages: list[Any], memory: Any, next_offset: int, topic: str) -> Any:
         assert self.busy
         self.left -= 1
         if self.left < 0:
@@ -57,7 +58,9 @@ class FakeCommitter:
 
 
 class FakeMemories:
-    def ready(self, place: Any, after: int | None) -> Any:
+    note = ""
+
+    def ready(self, place: Any, after: int | None, epoch: int) -> Any:
         return self
 
 
@@ -114,10 +117,10 @@ class Transaction(Event, topic="transactions", key="card"):
 
 
 class Odd(Pipeline):
-    def step(self, events, state):
+    def step(self, events, state, wrote=None):
         if events:
             raise MemoryError("no room for this batch")
-        return super().step(events, state)
+        return super().step(events, state, wrote)
 
 
 pipeline = Odd(name="odd", events=Transaction, features={"f": field("amount")}, static=Linear({"f": 1.0}))
