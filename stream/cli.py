@@ -23,6 +23,7 @@ from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
 
 FORMATS = ("jsonl", "csv", "parquet")
+EXAMPLES = ("fraud",)
 CONFIG_FILE = "headrace.toml"
 
 
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(run)
     run.set_defaults(command=_run)
 
-    demo = commands.add_parser("demo", help="see the main job at work, on a broker inside this process")
+    demo = commands.add_parser("demo", help="see an example at work, on a broker inside this process")
+    demo.add_argument("example", nargs="?", choices=EXAMPLES, default="fraud", help="card fraud (default)")
     demo.add_argument(
         "--events", type=int, default=0, metavar="N", help="stop after N events (default: run until Ctrl-C)"
     )
@@ -170,7 +172,14 @@ def _demo(options: argparse.Namespace) -> int:
     config = _options(options, os.environ, guarantee=AT_LEAST_ONCE)
     from headrace.stream.demo import demo  # noqa: PLC0415 - late, as above
 
-    return demo(config, events=options.events, seconds=options.seconds, rate=options.rate, as_json=options.json)
+    return demo(
+        config,
+        example=options.example,
+        events=options.events,
+        seconds=options.seconds,
+        rate=options.rate,
+        as_json=options.json,
+    )
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -1,8 +1,11 @@
-"""The main job on a broker inside this process: a producer, a worker, and a reader of its predictions."""
+"""An example on a broker inside this process: a producer, a worker, and a reader of what it says.
+
+In the middle the world changes. Time is compressed: the events are made up, and between two of them lies what lies
+between their times divided by some ten thousands, so that labels which come a week later come after two seconds.
+"""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -11,21 +14,27 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from headrace.models.quality import Quality
 from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
 from headrace.stream.broker import EmbeddedBroker
+from headrace.stream.shows import SHOWS, Show
 
-PIPELINE = "headrace.examples.fraud.pipeline"
-INPUT = "transactions"
 PARTITIONS = range(4)  # what the embedded broker gives every topic
-SEED = 7
-CARDS = 2_000
+SECONDS = 30.0  # for which a demo without an end is planned: the world changes in the middle
+MODELS = {
+    "static": "static",
+    "online": "online",
+    "score": "combined",
+}  # what outcomes call them, and what a person does
+NUMBERS = {"log_loss": "log loss", "roc_auc": "AUC", "pr_auc": "precision-recall"}
+RECENT_COUNT = 6_000  # outcomes of which a line says how good the models are
 READY_SECONDS_MAX = 60.0
 DRAIN_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 30.0
@@ -34,13 +43,27 @@ FETCH_WAIT_MS = 5
 QUIET = {"log.connection.close": False, "log_level": 3}
 
 
-class Producing(threading.Thread):
-    """Publishes made-up transactions at a steady rate, until it has published enough or is told to stop."""
+class Outcome(NamedTuple):
+    """What became known of an event, and what the models had said of it."""
 
-    def __init__(self, address: str, rate: int, events_max: int) -> None:
+    event_at: float
+    label: float
+    scores: tuple[float, ...]  # in the order of MODELS
+
+
+class Producing(threading.Thread):
+    """Publishes events at a steady rate, and labels when they are due, until there is enough or it is told to stop."""
+
+    def __init__(self, address: str, show: Show, rate: int, events_max: int) -> None:
         super().__init__(name="demo-producer", daemon=True)
         self.sent = 0
+        self.labelled = 0
+        self.sent_at: list[float] = []  # by the number in the event's id
+        self.change = show.change
+        self.changed = False  # whether the world has
         self.stopped = threading.Event()
+        self._show = show
+        self._names: dict[str, str] = {}  # of events whose label is to come
         self._rate = rate
         self._events_max = events_max
         settings: dict[str, Any] = {"bootstrap.servers": address, "partitioner": "murmur2_random", **QUIET}
@@ -48,49 +71,44 @@ class Producing(threading.Thread):
 
     def run(self) -> None:
         """Produce what is due, a few milliseconds' worth at a time."""
-        rng = random.Random(SEED)  # noqa: S311 - made-up payments
         began = time.monotonic()
         while not self.stopped.is_set():
-            due = int((time.monotonic() - began) * self._rate) - self.sent
+            due = int((time.monotonic() - began) * self._rate)
             if self._events_max:
-                due = min(due, self._events_max - self.sent)
+                due = min(due, self._events_max)
                 if self.sent == self._events_max:
                     break
-            for _ in range(due):
-                event = some_transaction(rng, self.sent)
-                self._producer.produce(INPUT, orjson.dumps(event), event["card"])
-                self.sent += 1
+            while self.sent < due:
+                self._publish(*next(self._show.records))
             self._producer.poll(0)
             time.sleep(0.002)
         self._producer.flush(DRAIN_SECONDS_MAX)
         self.stopped.set()
 
-
-def some_transaction(rng: random.Random, number: int) -> dict[str, Any]:
-    """Return one made-up transaction, happening now.
-
-    >>> sorted(some_transaction(random.Random(1), 5))
-    ['amount', 'at', 'card', 'country', 'id', 'lat', 'lon', 'merchant']
-    """
-    abroad = rng.random() < 0.05
-    return {
-        "id": f"demo-{number}",
-        "at": time.time(),
-        "card": f"card-{rng.randrange(CARDS)}",
-        "merchant": f"shop-{rng.randrange(300)}",
-        "amount": round(rng.lognormvariate(5 if abroad else 3, 1), 2),
-        "lat": round(rng.uniform(-40, 60) if abroad else rng.gauss(48.86, 0.3), 4),
-        "lon": round(rng.uniform(-100, 140) if abroad else rng.gauss(2.35, 0.3), 4),
-        "country": rng.choice(("US", "BR", "SG")) if abroad else "FR",
-    }
+    def _publish(self, topic: str, record: dict[str, Any]) -> None:
+        """Publish one record; an event gets a number, by which it is found again."""
+        if topic == self._show.events:
+            self._names[record["id"]] = f"demo-{self.sent}"
+            record["id"] = self._names[record["id"]]
+            self.changed = record["at"] >= self._show.changes_at
+            self.sent_at.append(time.time())
+            self.sent += 1
+        else:
+            record["id"] = self._names.pop(record["id"])
+            self.labelled += 1
+        self._producer.produce(topic, orjson.dumps(record), record[self._show.key])
 
 
 class Reading(threading.Thread):
-    """Reads predictions as a service would, and counts each id."""
+    """Reads predictions and outcomes as a service would, and counts each id."""
 
-    def __init__(self, address: str, config: Config) -> None:
+    def __init__(self, address: str, config: Config, sent_at: list[float]) -> None:
         super().__init__(name="demo-reader", daemon=True)
         self.counts = bytearray()  # by the number in the event's id
+        self.outcomes: list[Outcome] = []  # the first of each event, since somebody last looked
+        self.known = 0  # events of which there is one
+        self._sent_at = sent_at
+        self._outcomes = config.topic_outcomes
         self.seen = 0
         self.strangers = 0
         self.latencies_ms: list[float] = []  # since somebody last looked
@@ -105,7 +123,8 @@ class Reading(threading.Thread):
                 **QUIET,
             }
         )
-        self._consumer.assign([TopicPartition(config.topic_predictions, number, 0) for number in PARTITIONS])
+        topics = (config.topic_predictions, config.topic_outcomes)
+        self._consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in PARTITIONS])
 
     def run(self) -> None:
         """Read until stopped."""
@@ -116,41 +135,92 @@ class Reading(threading.Thread):
             for message in [first, *self._consumer.consume(1_000, 0)]:
                 value = message.value()
                 if message.error() is None and value is not None:
-                    self._take(orjson.loads(value))
+                    take = self._learn if message.topic() == self._outcomes else self._take
+                    take(orjson.loads(value))
         self._consumer.close()
 
     def _take(self, prediction: dict[str, Any]) -> None:
-        self.latencies_ms.append((time.time() - prediction["at"]) * 1_000)
         name, _, number = prediction["id"].rpartition("-")
-        if name != "demo" or not number.isdigit():
+        if name != "demo" or not number.isdigit() or int(number) >= len(self._sent_at):
             self.strangers += 1
             return
         index = int(number)
+        self.latencies_ms.append((time.time() - self._sent_at[index]) * 1_000)
         if index >= len(self.counts):
             self.counts.extend(bytes(index + 1_000 - len(self.counts)))
         self.counts[index] = min(255, self.counts[index] + 1)
         self.seen += self.counts[index] == 1
         self.last.append(prediction)
 
+    def _learn(self, outcome: dict[str, Any]) -> None:
+        if outcome["by"] in {"label", "timeout"}:  # what comes later corrects one of these
+            scores = tuple(np.nan if outcome[name] is None else outcome[name] for name in MODELS)
+            self.outcomes.append(Outcome(outcome["event_at"], outcome["label"], scores))
+            self.known += 1
 
-def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: bool) -> int:
+
+class Judging:
+    """How good the models are, before and after the world changes, and lately."""
+
+    def __init__(self, changes_at: float) -> None:
+        self._changes_at = changes_at
+        self._phases = {phase: {name: Quality("binary") for name in MODELS} for phase in ("before", "after")}
+        self._recent: deque[Outcome] = deque(maxlen=RECENT_COUNT)
+
+    def take(self, outcomes: list[Outcome]) -> None:
+        """Take outcomes in."""
+        self._recent.extend(outcomes)
+        for phase, judges in self._phases.items():
+            some = [one for one in outcomes if (one.event_at >= self._changes_at) == (phase == "after")]
+            at, labels = [one.event_at for one in some], [one.label for one in some]
+            for place, judge in enumerate(judges.values()):
+                if some:
+                    judge.add(at, [one.scores[place] for one in some], labels)
+
+    @property
+    def lately(self) -> str:
+        """The log loss of each model over the last outcomes."""
+        if not self._recent:
+            return ""
+        labels = np.array([one.label for one in self._recent])
+        scores = np.clip([one.scores for one in self._recent], 1e-15, 1 - 1e-15)
+        losses = -np.log(np.where(labels[:, None] == 1, scores, 1 - scores)).mean(axis=0)
+        return "   log loss " + "  ".join(
+            f"{name} {loss:.4f}" for name, loss in zip(MODELS.values(), losses, strict=True)
+        )
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return how many outcomes there are of each phase, and what their labels say of each model."""
+        made: dict[str, dict[str, Any]] = {}
+        for phase, judges in self._phases.items():
+            told = {MODELS[name]: judge.report()["overall"] for name, judge in judges.items()}
+            made[phase] = {"outcomes": int(told["combined"]["count"] or 0)}
+            made[phase] |= {name: {number: one[number] for number in NUMBERS} for name, one in told.items()}
+        return made
+
+
+def demo(config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool) -> int:
     """Run the demo; return 0 if every event came out as exactly one prediction."""
     say = _silent if as_json else _say
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
+    planned = events or round(rate * (seconds or SECONDS))
+    show = SHOWS[example](planned)
+    judging = Judging(show.changes_at)
     with EmbeddedBroker() as broker:
         say(f"An embedded broker answers on {broker.address}; a worker starts.")
-        for topic in (INPUT, config.topic_predictions, config.topic_alerts, config.topic_dead_letters):
+        outputs = config.topic_predictions, config.topic_outcomes, config.topic_alerts, config.topic_dead_letters
+        for topic in (show.events, show.labels, *outputs):
             broker.create(topic)
-        with _worker(broker.address, config, stop) as (worker, told):
-            reading = Reading(broker.address, config)
-            producing = Producing(broker.address, rate, events)
+        with _worker(broker.address, example, config, stop) as (worker, said):
+            producing = Producing(broker.address, show, rate, events)
+            reading = Reading(broker.address, config, producing.sent_at)
             began = time.monotonic()
             reading.start()
             producing.start()
-            say(f"{rate:,} transactions a second go in. Ctrl-C stops.\n")
-            _watch(producing, reading, stop, until=began + seconds if seconds else None, say=say)
+            say(f"{rate:,} {show.events} a second go in, and {show.labels} come {show.delay}. Ctrl-C stops.\n")
+            _watch(producing, reading, judging, stop, until=began + seconds if seconds else None, say=say)
             producing.stopped.set()
             producing.join()
             alive = worker.poll() is None
@@ -160,23 +230,26 @@ def demo(config: Config, *, events: int, seconds: float, rate: int, as_json: boo
             reading.stopped.set()
             reading.join()
             if not alive:
-                raise HeadraceError(f"the demo's worker ended with {worker.returncode}; it said:\n{''.join(told)}")
+                raise HeadraceError(f"the demo's worker ended with {worker.returncode}; it said:\n{''.join(said)}")
             clean = _end(worker)
-    summary = _summary(producing, reading, took, config, clean=clean)
+    judging.take(reading.outcomes)
+    summary = _summary(producing, reading, judging, took, config, clean=clean)
     if as_json:
         print(json.dumps(summary))  # noqa: T201 - the summary is the output
     else:
-        _tell(summary)
+        _tell(summary, show)
     return 0 if summary["each_event_once"] and clean else 1
 
 
 @contextmanager
-def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[tuple[subprocess.Popen[str], deque[str]]]:
+def _worker(
+    address: str, example: str, config: Config, stop: threading.Event
+) -> Iterator[tuple[subprocess.Popen[str], deque[str]]]:
     """Run ``headrace run`` beside this process; give it, and what it says, when it is ready.
 
     When it ends, ``stop`` is set: there is nobody left to watch.
     """
-    command = [sys.executable, "-m", "headrace.stream.cli", "run", PIPELINE]
+    command = [sys.executable, "-m", "headrace.stream.cli", "run", f"headrace.examples.{example}.pipeline"]
     command += [
         "--broker",
         address,
@@ -187,6 +260,7 @@ def _worker(address: str, config: Config, stop: threading.Event) -> Iterator[tup
     ]
     command += ["--set", f"instance=demo-{os.getpid()}"]
     command += ["--set", f"kafka.fetch.wait.max.ms={FETCH_WAIT_MS}"]
+    command += ["--set", "event_ahead_max_ms=0"]  # compressed time may be ahead of ours
     worker = subprocess.Popen(  # noqa: S603 - our own command line, no shell
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -225,21 +299,35 @@ def _end(worker: "subprocess.Popen[str]") -> bool:
     return worker.returncode == 0
 
 
-def _watch(producing: Producing, reading: Reading, stop: threading.Event, *, until: float | None, say: Any) -> None:
-    second, sent, seen = 0, 0, 0
+def _watch(
+    producing: Producing,
+    reading: Reading,
+    judging: Judging,
+    stop: threading.Event,
+    *,
+    until: float | None,
+    say: Any,
+) -> None:
+    second, sent, seen, changed = 0, 0, 0, False
     while not stop.wait(1.0) and not producing.stopped.is_set():
         second += 1
         latencies, reading.latencies_ms = reading.latencies_ms, []
+        outcomes, reading.outcomes = reading.outcomes, []
+        judging.take(outcomes)
         p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (float("nan"), float("nan"))
         say(
             f"{second:4d} s  in {producing.sent - sent:7,}/s   out {reading.seen - seen:7,}/s   "
-            f"latency p50 {p50:6.1f} ms  p99 {p99:6.1f} ms"
+            f"latency p50 {p50:6.1f} ms  p99 {p99:6.1f} ms{judging.lately}"
         )
         sent, seen = producing.sent, reading.seen
+        if producing.changed and not changed:
+            changed = True
+            say(f"\n        The world changes: {producing.change}.\n")
         if second % 5 == 1:
             for one in list(reading.last):
                 model = f"{one['model']} {one['version']}"
-                say(f"        {one['card']:>10}  score {one['score']:.4f}  {one['id']}, model {model}")
+                both = f"static {one['static']:.4f}  online {one['online']:.4f}"
+                say(f"        {one['id']:>12}  score {one['score']:.4f}  ({both}), model {model}")
         reading.before_ms.extend(latencies)
         if until is not None and time.monotonic() >= until:
             return
@@ -247,11 +335,13 @@ def _watch(producing: Producing, reading: Reading, stop: threading.Event, *, unt
 
 def _drain(producing: Producing, reading: Reading) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
-    while reading.seen < producing.sent and time.monotonic() < deadline:
+    while (reading.seen < producing.sent or reading.known < producing.labelled) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
-def _summary(producing: Producing, reading: Reading, took: float, config: Config, *, clean: bool) -> dict[str, Any]:
+def _summary(
+    producing: Producing, reading: Reading, judging: Judging, took: float, config: Config, *, clean: bool
+) -> dict[str, Any]:
     counts = np.frombuffer(bytes(reading.counts[: producing.sent]), np.uint8)
     missing = producing.sent - int(np.count_nonzero(counts))
     doubled = int(np.count_nonzero(counts > 1))
@@ -267,23 +357,36 @@ def _summary(producing: Producing, reading: Reading, took: float, config: Config
         "events_per_second": round(producing.sent / took),
         "latency_ms_p50": p50,
         "latency_ms_p99": p99,
+        "labels": producing.labelled,
+        "outcomes": reading.known,
+        "quality": judging.report(),
         "guarantee": config.guarantee,
         "worker_stopped_cleanly": clean,
     }
 
 
-def _tell(summary: dict[str, Any]) -> None:
+def _tell(summary: dict[str, Any], show: Show) -> None:
     verdict = "every event has exactly one prediction" if summary["each_event_once"] else "NOT one prediction per event"
     _say(
         f"\n{summary['events']:,} events in, {summary['predictions']:,} predictions out in {summary['seconds']} s: "
         f"{verdict} ({summary['missing']} missing, {summary['doubled']} doubled)."
     )
     quantiles = f"p50 {summary['latency_ms_p50']} ms, p99 {summary['latency_ms_p99']} ms"
-    _say(f"Latency, from the event's own time to the reader: {quantiles}.")
+    _say(f"Latency, from the event's producer to the reader of its prediction: {quantiles}.")
+    for phase, one in summary["quality"].items():
+        _say(f"\n{phase.capitalize()} the world changed, {one['outcomes']:,} outcomes of {show.events}:")
+        for name in MODELS.values() if one["outcomes"] else ():
+            numbers = "  ".join(f"{NUMBERS[number]} {_shown(one[name][number])}" for number in NUMBERS)
+            _say(f"    {name:10}{numbers}")
+    _say("")
     _say(
         f"Guarantee: {summary['guarantee']}. (The embedded broker keeps nothing and isolates nothing; for transactions "
         "that hold, run `make broker` and `headrace run`.)"
     )
+
+
+def _shown(number: float | None) -> str:
+    return "  none" if number is None else f"{number:.4f}"
 
 
 def _say(text: str) -> None:

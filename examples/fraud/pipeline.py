@@ -1,6 +1,8 @@
 """Card fraud: the whole application."""
 
-from headrace import Event, Linear, Pipeline, differs, feature, log1p, multiple_of, per
+from river import linear_model, preprocessing
+
+from headrace import Event, Label, Linear, Pipeline, by_recent_loss, differs, feature, log1p, multiple_of, per
 
 
 class Transaction(Event, topic="transactions", key="card"):
@@ -14,6 +16,15 @@ class Transaction(Event, topic="transactions", key="card"):
     lat: float
     lon: float
     country: str
+
+
+class Chargeback(Label, topic="labels", of=Transaction, within="8d", otherwise=0):
+    """Whether a payment was fraudulent, which the bank says after a week; whatever it says nothing of was not."""
+
+    id: str
+    at: float
+    card: str
+    label: int
 
 
 @feature
@@ -34,6 +45,7 @@ card = per("card")
 pipeline = Pipeline(
     name="fraud",
     events=Transaction,
+    labels=Chargeback,
     features={
         "amount_log": log1p("amount"),
         "large": large,
@@ -67,4 +79,6 @@ pipeline = Pipeline(
         bias=-3.805,
         version="1",
     ),
+    online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
+    combine=by_recent_loss,
 )

@@ -1,0 +1,45 @@
+"""What happens in the worlds of the examples, as the demo plays it: half of it as usual, and then the world changes.
+
+Time is compressed. Events come at a steady rate, and labels between them by their times.
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from itertools import count
+from typing import Any, NamedTuple
+
+
+class Show(NamedTuple):
+    """Events and labels in the order of their times, each with its topic, and what a person is told of them."""
+
+    records: Iterator[tuple[str, dict[str, Any]]]
+    events: str  # topic
+    labels: str  # topic
+    key: str  # field of both
+    changes_at: float  # in the time of events
+    change: str  # what changes then
+    delay: str  # how long labels take
+
+
+def fraud(events: int) -> Show:
+    """Return payments, planned for so many.
+
+    With 300 customers a week of them is 4,000, so that 2,000 in a second make two seconds of a week.
+    """
+    made = import_module("headrace.examples.fraud.generator")
+    settings: dict[str, Any] = {"customers": 300, "terminals": 600, "compromised_a_day": 0, "leaked_a_day": 1}
+    usual, changed = made.World(**settings), made.World(**settings, way="small")
+    change_day = max(1, round(events / 2 / usual.payments_a_day.sum()))
+    days = ((usual if number < change_day else changed).day(number) for number in count())
+    return Show(
+        made.as_they_come(days),
+        "transactions",
+        "labels",
+        "card",
+        usual.started_at + change_day * made.DAY_SECONDS,
+        "who has a stolen card pays small round amounts anywhere, and large amounts are honest",
+        "seven days later, in the time of payments",
+    )
+
+
+SHOWS: dict[str, Callable[[int], Show]] = {"fraud": fraud}
