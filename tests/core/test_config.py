@@ -165,8 +165,8 @@ RELATIONS = {
     "topics": (
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "a"},
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "c"},
-        "topic_predictions, topic_alerts, topic_dead_letters, topic_outcomes, topic_quality = a, b, a, outcomes, quality: "
-        "must be different topics",
+        "topic_predictions, topic_alerts, topic_dead_letters, topic_outcomes, topic_quality = a, b, a, outcomes, "
+        "quality: must be different topics",
     ),
     "password": (
         {"kafka.sasl.password": "hunter2"},
