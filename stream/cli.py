@@ -23,7 +23,7 @@ from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
 
 FORMATS = ("jsonl", "csv", "parquet")
-EXAMPLES = ("fraud",)
+EXAMPLES = ("ctr", "fraud")
 CONFIG_FILE = "headrace.toml"
 
 
@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     demo = commands.add_parser("demo", help="see an example at work, on a broker inside this process")
-    demo.add_argument("example", nargs="?", choices=EXAMPLES, default="fraud", help="card fraud (default)")
+    demo.add_argument(
+        "example", nargs="?", choices=EXAMPLES, default="fraud", help="clicks, or card fraud (default: fraud)"
+    )
     demo.add_argument(
         "--events", type=int, default=0, metavar="N", help="stop after N events (default: run until Ctrl-C)"
     )

@@ -83,6 +83,7 @@ class Producing(threading.Thread):
             self._producer.poll(0)
             time.sleep(0.002)
         self._producer.flush(DRAIN_SECONDS_MAX)
+        del self._producer  # before its broker goes
         self.stopped.set()
 
     def _publish(self, topic: str, record: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ Time is compressed. Events come at a steady rate, and labels between them by the
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from itertools import count
+from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 
@@ -42,4 +42,26 @@ def fraud(events: int) -> Show:
     )
 
 
-SHOWS: dict[str, Callable[[int], Show]] = {"fraud": fraud}
+def ctr(events: int) -> Show:
+    """Return impressions, planned for so many.
+
+    A thousand users see some 3,000 in half an hour, so that 2,000 in a second make a second and a half of it.
+    """
+    made = import_module("headrace.examples.ctr.generator")
+    usual, changed = made.World(), made.World(season="other")
+    begin = 9  # o'clock: by night there is less to see
+    sizes = (len(usual.hour(number).at) for number in count(begin))
+    change_hour = begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= events / 2)
+    hours = ((usual if number < change_hour else changed).hour(number) for number in count(begin))
+    return Show(
+        made.as_they_come(hours),
+        "impressions",
+        "clicks",
+        "user",
+        usual.started_at + change_hour * made.HOUR_SECONDS,
+        "what appealed to everybody bores them, and the page lies on its side",
+        "within half an hour, in the time of impressions, or never",
+    )
+
+
+SHOWS: dict[str, Callable[[int], Show]] = {"ctr": ctr, "fraud": fraud}

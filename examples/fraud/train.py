@@ -23,7 +23,7 @@ def payments(world, days, state):
     for number in days:
         day = world.day(number)
         made = pipeline.transform([Transaction(**one) for one in day.transactions()], state)
-        rows.append(np.column_stack(list(made.values())))
+        rows.append(np.column_stack([made[name] for name in pipeline.features]))
         outcomes.append(day.scenario > 0)
     return np.concatenate(rows), np.concatenate(outcomes).astype(float)
 
