@@ -5,8 +5,6 @@ the same store of that partition, under a key of its own. The River object stays
 again for each event, and what it knows is put into the state after each event, as JSON like the windows.
 """
 
-import os
-
 from learning import dump, features, fresh, load, online_score, prediction
 from past import Past
 from quix_job import application
@@ -39,7 +37,9 @@ class Learners:
 
 def main():
     options = arguments(__doc__)
-    app = application(options, auto_create_topics=True, commit_interval=float(os.environ.get("QCI", "0.1")))
+    # With state a commit writes RocksDB and a changelog: seldom, where throughput is asked for.
+    seldom = {"commit_interval": 1.0} if options.tuned_for == "throughput" else {}
+    app = application(options, auto_create_topics=True, **seldom)
     transactions = app.topic(options.in_topic, key_deserializer="bytes", value_deserializer="json")
     predictions = app.topic(options.out_topic, key_serializer="bytes", value_serializer="json")
     frame = app.dataframe(transactions)
