@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from headrace.schemas.errors import BadSlice
 from headrace.schemas.position import Asked, Position
 from headrace.stream import cli
 from headrace.stream.slice import Log, Slice, Span, cut
+
+REMEMBERING = Path(__file__).resolve().parents[2] / "benchmarks" / "remembering"
 
 LOGS = {0: Log(0, 100), 1: Log(40, 90), 2: Log(0, 0)}
 EARLIEST, LATEST, COMMITTED = (Position.parsed(word) for word in ("earliest", "latest", "committed"))
@@ -185,7 +188,7 @@ def test_a_broker_that_is_not_there_is_told(command: str, capsys: pytest.Capture
 
     monkeypatch.setattr(ours, "ANSWER_SECONDS_MAX", 0.5)
     with pytest.raises(SystemExit) as ended:
-        cli.main([command, "headrace.examples.fraud.pipeline", "--broker", "127.0.0.1:1"])
+        cli.main([command, str(REMEMBERING), "--broker", "127.0.0.1:1"])
     assert ended.value.code == 3
     assert "BROKER_NOT_AVAILABLE: no answer from 127.0.0.1:1 (" in capsys.readouterr().err
 
