@@ -146,15 +146,18 @@ class Pipeline:
         """Say whether labels come."""
         return self.labels is not None or self.label_field is not None
 
-    def fresh(self) -> State:
-        """Return the state of a partition of which nothing was seen yet."""
-        learning, said = self._fresh_learning() if self.learns else (None, "")
+    def fresh(self, *, waits: bool = True) -> State:
+        """Return the state of a partition of which nothing was seen yet.
+
+        Without ``waits`` no event is kept for its label: that is for whoever has events alone.
+        """
+        learning, said = self._fresh_learning(waits=waits) if self.learns else (None, "")
         return State(
             self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback, learning=learning, said=said
         )
 
-    def _fresh_learning(self) -> tuple[Learning, str]:
-        truth = self.labels.truth if self.labels is not None else None
+    def _fresh_learning(self, *, waits: bool) -> tuple[Learning, str]:
+        truth = self.labels.truth if self.labels is not None and waits else None
         learner = learner_of(self.online, kind=self.kind) if self.online is not None else None
         both = learner is not None and self.static is not None and self.combine is not None
         mixer = self.combine.fresh(self.kind, learner_of=learner_of) if both and self.combine is not None else None
@@ -166,16 +169,17 @@ class Pipeline:
             tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines
         )
         model = _ADDRESS.sub("", repr(self.online))
-        waits = truth and (truth.field, truth.within, truth.otherwise)
-        return learning, f" {tuple(self.features)} {waits} {self.label_field} {self.kind} {model}"
+        asked = truth and (truth.field, truth.within, truth.otherwise)
+        return learning, f" {tuple(self.features)} {asked} {self.label_field} {self.kind} {model}"
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
 
-        An event whose features fail raises ``FeatureFailed``.
+        They are in the order in which the pipeline names them. An event whose features fail raises ``FeatureFailed``.
         """
         columns = Columns(events, self.missing)
-        return self._with_memory(self._own(columns), columns, state)
+        made = self._with_memory(self._own(columns), columns, state)
+        return {name: made[name] for name in self.features}
 
     def step(self, events: Sequence[Event], state: State, wrote: Floats | None = None) -> Effects:
         """Score the events: features of each, features of its key's past, the models, what they say together.
@@ -272,7 +276,7 @@ class Pipeline:
         change = state.change(columns, counted) if self.has_memory else None
         flags = _flags(static, online, stood_in, state) if self.static is not None else None
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
-        if state.learning is None or change is None:
+        if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change)
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:

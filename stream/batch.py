@@ -62,7 +62,7 @@ def score(
     out = Target(target, force=force)
     letters = letters_beside(dead_letters, target, force=force) if dead_letters else None
     opened = open_source(source, source_format, pipeline)
-    step: Step = partial(pipeline.step, state=pipeline.fresh())  # the file is one partition, in its order
+    step: Step = partial(pipeline.step, state=pipeline.fresh(waits=False))  # the file is one partition, in its order
     summary, began = Summary(), time.monotonic()
     with ExitStack() as stack:
         stack.callback(opened.close)

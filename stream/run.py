@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaException
 
+from headrace.models.frozen import unordered
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
@@ -27,6 +28,7 @@ log = logging.getLogger("headrace")
 
 def run(pipeline: Pipeline, config: Config) -> None:
     """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
+    fix_hashes(pipeline)
     heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
@@ -59,6 +61,19 @@ def run(pipeline: Pipeline, config: Config) -> None:
     finally:
         if instance is not None:
             instance.release()
+
+
+def fix_hashes(pipeline: Pipeline) -> None:
+    """Begin this process anew, where what is learned would be another in every process.
+
+    Some of River's models go through a set of strings, in an order that Python draws anew at every start. A worker that
+    makes a state again must come to the state that was there, so where there is such a model the order is fixed.
+    """
+    chosen = os.environ.get("PYTHONHASHSEED", "random")
+    if pipeline.online is None or chosen != "random" or not unordered(pipeline.online):
+        return
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - it is this very program
 
 
 def state_folder(config: Config) -> Path:

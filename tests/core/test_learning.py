@@ -1,6 +1,9 @@
 """A pipeline that learns: what it learns from, what it does not, and what a person is told who writes it wrongly."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -266,3 +269,50 @@ def test_a_truth_that_comes_with_its_event_is_learned_after_it_was_scored():
     assert memory.state.learning.learner.seen == memory.state.learning.taught == 8
     assert driver.predictions[0]["online"] == 0.5
     assert driver.outcomes == []
+
+
+def test_a_file_that_is_scored_keeps_no_event_for_a_label_that_nobody_sends():
+    page = _page()
+    state = page.fresh(waits=False)
+    events = [Payment(f"p{number}", float(number), "c", float(number)) for number in range(2_000)]
+    effects = page.step(events, state)
+    assert [made.id for made in effects.predictions] == [event.id for event in events]
+    assert state.learning.waiting is None
+    assert len(snapshot.encode(state.dump())) < 4_000
+    assert list(effects.predictions) == list(page.step(events, page.fresh()).predictions)
+
+
+HASHES = """
+import sys
+sys.path[:0] = {path!r}
+from river import compose, linear_model
+from headrace import Event, Pipeline, field
+from headrace.stream.run import fix_hashes
+
+class Payment(Event, topic="payments", key="card"):
+    id: str
+    at: float
+    card: str
+    amount: float
+    label: int
+
+features = {{"amount": field("amount"), "again": field("amount")}}
+online = {online}
+fix_hashes(Pipeline(name="p", events=Payment, labels="label", features=features, online=online))
+print(hash("amount"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("online", "same"),
+    [
+        ("compose.Select('amount', 'again') | linear_model.LogisticRegression()", True),
+        ("linear_model.Perceptron()", False),
+    ],
+)
+def test_a_learner_that_goes_through_sets_gets_the_same_hashes_in_every_process(tmp_path, online, same):
+    script = tmp_path / "hashes.py"
+    script.write_text(HASHES.format(path=sys.path, online=online))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    told = {subprocess.check_output([sys.executable, str(script)], env=env, timeout=100) for _ in range(3)}
+    assert (len(told) == 1) == same
