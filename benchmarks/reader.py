@@ -97,10 +97,12 @@ class Judge:
         self._newest[number] = max(index, self._newest[number])
         card = events.card_name(number)
         static, online = self._static[index], None if self._learned is None else self._learned[index]
+        # Headrace takes the fixed score until a learner has learned something; until then that says 0.5.
+        scores = [static] if online is None else [online, static] if online == 0.5 else [online]
         if not (
             abs(got.static - static) <= STATIC_TOLERANCE
             and (got.online is None if online is None else _near(got.online, online))
-            and _near(got.score, static if online is None else online)
+            and any(_near(got.score, score) for score in scores)
             and got.at == self._at[index]
             and got.card == card
             and key == card.encode()

@@ -2,7 +2,7 @@
 
 from river import linear_model, preprocessing
 
-from headrace import Event, Linear, Pipeline, differs, distance_km, feature, log1p, multiple_of, per
+from headrace import Event, Linear, Pipeline, differs, distance_km, feature, log1p, multiple_of, online_only, per
 
 
 class Transaction(Event, topic="transactions", key="card"):
@@ -59,4 +59,5 @@ pipeline = Pipeline(
         version="1",
     ),
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
+    combine=online_only,
 )

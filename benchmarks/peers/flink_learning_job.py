@@ -31,7 +31,7 @@ def main():
         "python.execution-mode": "thread",
         "python.executable": sys.executable,
         "pipeline.jars": ";".join(path.as_uri() for path in (HERE / "flink" / "target" / "lib").glob("*.jar")),
-        "parallelism.default": os.environ.get("FP", "1"),
+        "parallelism.default": "1",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.interval": "100ms" if latency else "1s",
         "execution.checkpointing.dir": Path(options.state_dir).as_uri(),

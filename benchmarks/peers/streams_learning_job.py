@@ -16,7 +16,6 @@ def main():
     given = sys.argv[1:]
     flags = ["-XX:+UseParallelGC", "-Xms1g", "-Xmx1g"] if "--tuned" in given else []
     flags += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-    flags += os.environ.get("JF", "").split()
     os.execv(java, [java, *flags, "-cp", f"{LIBRARIES}/*", "bench.Job", *given])  # the same process, to be measured
 
 

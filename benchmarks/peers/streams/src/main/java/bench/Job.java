@@ -73,8 +73,8 @@ public final class Job {
         if (tuned) {
             boolean latency = "latency".equals(options.get("--tuned-for"));
             settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256 << 20);
-            settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, latency ? 10 : Integer.getInteger("commit", 100));
-            settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, Integer.getInteger("threads", 1));
+            settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, latency ? 10 : 1_000);
+            settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
             settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), 5_000);
             settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 8 << 20);
             settings.put(StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), latency ? 0 : 20);
