@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS_MAX = 15.0
@@ -60,7 +61,8 @@ class Child:
             self._process.wait()
             asked = False
         for pid in _family(self._process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may end by itself just now
+                os.kill(pid, signal.SIGKILL)
         self._forget()
         return asked
 

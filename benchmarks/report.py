@@ -55,6 +55,8 @@ def table(record):
             "",
             f"{busy} measurements had neighbours on more than {NEIGHBOURS_PERCENT_MAX} % of the machine.",
         ]
+    if not record["kernel"]:
+        lines += ["", "The kernel was not compiled: in Headrace's pipelines River itself learned."]
     if not record["complete"]:
         lines += ["", "This run was interrupted."]
     return "\n".join(lines)

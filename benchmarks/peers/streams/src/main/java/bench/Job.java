@@ -52,7 +52,7 @@ public final class Job {
         builder.addStateStore(store(Scoring.LEARNERS, tuned ? Fast.learners() : Json.of(Learner.class), tuned));
         builder
             .stream(in, Consumed.with(Serdes.String(), tuned ? Fast.transactions() : Json.of(Transaction.class)))
-            .process(() -> new Scoring(tuned), Scoring.PASTS, Scoring.LEARNERS)
+            .process(Scoring::new, Scoring.PASTS, Scoring.LEARNERS)
             .to(out, Produced.with(Serdes.String(), tuned ? Fast.predictions() : Json.of(Prediction.class)));
         return builder.build();
     }

@@ -5,22 +5,20 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
 
-/** One task, one partition: the windows of its cards and its learner are in two stores, read and written for each event. */
+/**
+ * One task, one partition: the windows of its cards and its learner are in two stores, written after each event.
+ *
+ * Windows are read for each event. The learner stays in memory too, and is read from its store once.
+ */
 final class Scoring implements Processor<String, Transaction, String, Prediction> {
     static final String PASTS = "pasts";
     static final String LEARNERS = "learners";
     private static final String LEARNER = "learner";
 
-    private final boolean keepLearner;
     private ProcessorContext<String, Prediction> context;
     private KeyValueStore<String, Past> pasts;
     private KeyValueStore<String, Learner> learners;
-    private Learner kept;
-
-    /** With {@code keepLearner} the learner is read from its store once, and only written after each event. */
-    Scoring(boolean keepLearner) {
-        this.keepLearner = keepLearner;
-    }
+    private Learner learner;
 
     @Override
     public void init(ProcessorContext<String, Prediction> context) {
@@ -40,7 +38,10 @@ final class Scoring implements Processor<String, Transaction, String, Prediction
         pasts.put(record.key(), past);
 
         double[] x = Features.of(event, past);
-        Learner learner = learner();
+        if (learner == null) {
+            Learner known = learners.get(LEARNER);
+            learner = known == null ? new Learner() : known;
+        }
         double online = learner.predict(x);
         learner.learn(x, event.label());
         learners.put(LEARNER, learner);
@@ -48,19 +49,5 @@ final class Scoring implements Processor<String, Transaction, String, Prediction
         Prediction prediction = new Prediction(
             event.id(), event.at(), event.card(), online, Features.staticScore(x), online, "fraud", "1");
         context.forward(record.withValue(prediction));
-    }
-
-    private Learner learner() {
-        if (kept != null) {
-            return kept;
-        }
-        Learner learner = learners.get(LEARNER);
-        if (learner == null) {
-            learner = new Learner();
-        }
-        if (keepLearner) {
-            kept = learner;
-        }
-        return learner;
     }
 }
