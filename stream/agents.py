@@ -363,9 +363,10 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):
         began = time.monotonic()
+        begins = memory.offset
         given = scorer, messages, memory, part.next_offset, batch.place[0]
         outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
-        ahead.append((part._replace(note=memory.note), outputs))
+        ahead.append((part._replace(note=memory.note, begins=begins, ends=memory.offset), outputs))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
         while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
@@ -403,6 +404,7 @@ async def tick(
             place = next(((name, number) for name in memories.topics if name in memory.offsets), None)
             if place is None:
                 continue
+            begins = memory.offset
             if memory.state.due(wall, event):
                 outputs = scorer.tick(memory, wall, event)
             elif reports := scorer.reports(memory):
@@ -410,7 +412,8 @@ async def tick(
             else:
                 continue
             next_offset, after = memory.offsets[place[0]], memory.follows.get(place[0])
-            await committer.carry_out(Batch(place, after, next_offset, epoch, memory.note), outputs)
+            moments = begins, memory.offset
+            await committer.carry_out(Batch(place, after, next_offset, epoch, memory.note, *moments), outputs)
         if committer.due(drained=drained()):
             committer.commit_soon()
 

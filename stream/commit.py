@@ -25,6 +25,7 @@ TELL_SECONDS = 10.0
 FLUSH_SECONDS_MIN, HURRY_SECONDS_MAX = 0.001, 0.05
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, COLLISION_SECONDS = 0.0005, 0.008, 0.018
 SHRINK, GROW = 8, 1.02
+ROOM_SECONDS = 0.01  # from one look for room in the producer's queue to the next
 
 
 class Output(NamedTuple):
@@ -63,6 +64,8 @@ class Batch(NamedTuple):
     next_offset: int
     epoch: int
     note: str = ""  # goes with the offset
+    begins: int | None = None  # the moment in the life of the partition's memory that it went on from
+    ends: int | None = None  # and the one that it has come to
 
 
 class Committer:
@@ -114,6 +117,8 @@ class Committer:
         self._open = False  # a transaction was begun
         self._pending: dict[Place, int] = {}
         self._notes: dict[Place, str] = {}
+        self._moments: dict[int, tuple[int, int | None]] = {}  # by partition: in which epoch, what was come to
+        self._unfinished = False  # a batch is produced in part, because the producer's queue was full
         self._bytes = 0  # produced since the last flush
         self._topics: set[str] = set()  # where to
         self._began = 0.0
@@ -145,8 +150,9 @@ class Committer:
                 continue
             try:
                 if batch.epoch != self._poller.epoch or self._producers.current is None or self._ended:
+                    self._unfinished = False
                     return False
-                if not self._poller.is_next(batch.place, batch.after):
+                if not (self._poller.is_next(batch.place, batch.after) and self._goes_on(batch)):
                     # Never seen, and never to be: between this batch and the last one, records were lost in
                     # this process. Their offsets must not be committed with what follows them.
                     log.error(
@@ -156,13 +162,15 @@ class Committer:
                     return False
                 self._begin()
                 sent = self._produce(outputs, sent)
+                self._unfinished = sent < len(outputs.values) + len(outputs.others)
             except clients.FAILURES as error:
                 self._run(self._recover_guarded, clients.kafka_error(error))
                 return False
             else:
-                if sent == len(outputs.values) + len(outputs.others):
+                if not self._unfinished:
                     failpoint.reached("after_produce")
                     self._pending[batch.place] = batch.next_offset
+                    self._moments[batch.place[1]] = batch.epoch, batch.ends
                     self._notes[batch.place] = batch.note
                     self._bytes += outputs.size
                     self._poller.processed(batch.place, batch.next_offset)
@@ -171,7 +179,12 @@ class Committer:
                 self._lock.release()
             # The queue of the producer is full: the rest follows when there is room. Fetching stops by
             # itself, because no further batch is taken before this one is done.
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(ROOM_SECONDS)
+
+    def _goes_on(self, batch: Batch) -> bool:
+        """Say whether the batch was stepped on what the partition's last one left: else the changelog has a hole."""
+        epoch, moment = self._moments.get(batch.place[1], (-1, None))
+        return epoch != batch.epoch or moment is None or moment == batch.begins
 
     @property
     def step_count_max(self) -> int:
@@ -205,6 +218,11 @@ class Committer:
         if self._committing is not None or not self._pending or self._ended:
             return
         self._cancel_timer()
+        if self._unfinished:
+            # Half a batch would be committed without its offset, and come twice if the other half never came.
+            assert self._loop is not None
+            self._timer = self._loop.call_later(ROOM_SECONDS, self._on_timer)
+            return
         self._run(self._commit_guarded)
 
     def hurry(self) -> None:
@@ -236,6 +254,8 @@ class Committer:
             self.commit_soon()
             if self._committing is not None:
                 await asyncio.wait([self._committing])
+            else:
+                await asyncio.sleep(ROOM_SECONDS)
 
     async def close(self) -> None:
         """Let go of the producer; what is not committed is aborted."""

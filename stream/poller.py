@@ -577,10 +577,12 @@ class Poller(threading.Thread):
         The epoch moves first. A batch that is carried out at this moment holds the committer's lock; it
         ends, and is aborted when ``before_revoke`` gets that lock. Whatever comes after is of an old epoch.
         In the other order a batch could slip in between the abort and the new epoch, and its offsets would
-        be committed for a partition that another worker has by then.
+        be committed for a partition that another worker has by then. And nothing is taken until it is settled
+        what this worker has: a batch of the epoch in between would go into a transaction that nobody aborts.
         """
         with self.lock:
             self.epoch += 1
+            self._rewind = True
         self._before_revoke()
 
     def _throw_away(self) -> None:

@@ -262,7 +262,7 @@ class Memories:
         self._closing = False
 
     def ready(self, place: Place, after: int | None, epoch: int) -> Memory | None:
-        """Return the partition's memory if it is right for a batch that follows ``after``."""
+        """Return the partition's memory if it is right for a batch that follows ``after``; None for one of the past."""
         if self._none is not None:
             return self._none
         topic, number = place
@@ -282,14 +282,20 @@ class Memories:
         return memory
 
     def _stayed(self, memory: Memory, epoch: int) -> bool:
-        """Say whether nothing of what it took in has to come again."""
+        """Say whether nothing of what it took in has to come again, and whoever asks is of today.
+
+        A batch that was taken before the last rebalance, and waited for its turn while the memory was made again,
+        will not be carried out: it must not get into the memory, where nothing would tell that it is there.
+        """
+        if epoch != self._poller.epoch:
+            return False
         number = memory.place[1]
         for topic, partition in memory.partitions.items():
             if self._poller.partitions.get((topic, number)) is not partition:
                 return False
             goes_on_at, follows = partition.resume_at, memory.follows.get(topic)
             # Of a topic of which nothing is open, something may be: the other one's labels were learned from.
-            if memory.epoch != epoch and None not in (goes_on_at, follows) and goes_on_at != follows:
+            if memory.epoch != epoch and follows is not None and goes_on_at != follows:
                 return False
         if memory.epoch != epoch and memory.ticks != memory.committed.ticks:
             return False
@@ -299,6 +305,8 @@ class Memories:
     async def restore(self, place: Place, after: int | None, epoch: int) -> Memory | None:
         """Make the partition's memory as it was when its offset was committed; None if nobody needs it any more."""
         topic, number = place
+        if epoch != self._poller.epoch:
+            return None
         self._held = {one: memory for one, memory in self._held.items() if self._has(one) and one != number}
         partitions = {name: self._poller.partitions.get((name, number)) for name in self.topics}
         loop = asyncio.get_running_loop()
@@ -316,7 +324,7 @@ class Memories:
                 self._poller.committed({place: committed}, {place: memory.note})
                 memory.follows[topic] = committed
         self._held[number] = memory
-        return memory
+        return memory if epoch == self._poller.epoch else None
 
     def _has(self, number: int) -> bool:
         return any((topic, number) in self._poller.partitions for topic in self.topics)

@@ -59,6 +59,7 @@ class FakeCommitter:
 
 class FakeMemories:
     note = ""
+    offset = None
 
     def ready(self, place: Any, after: int | None, epoch: int) -> Any:
         return self

@@ -83,6 +83,11 @@ class FakePoller:
     def rewind(self, committed: Any = None) -> None:
         self.noted.append("rewind")
 
+    def commit(self, offsets: Any, *_: Any, **__: Any) -> None:
+        self.noted.append(f"commit {offsets}")
+
+    def committed(self, offsets: Any, notes: Any) -> None: ...
+
 
 PLACE = ("t", 0)
 
@@ -161,6 +166,52 @@ def test_a_batch_before_which_records_are_missing_is_not_carried_out(poller: Fak
     producer = FakeProducer()
     assert _carry_out(producer, poller, failed, _outputs(5), after=3) == (False, {})
     assert (producer.taken, poller.noted) == ([], ["rewind"])
+
+
+def test_what_was_not_stepped_on_what_the_last_batch_left_is_not_carried_out(poller: FakePoller, failed: list) -> None:
+    # Two topics share a memory, so what follows in one may still not follow what was made of the other.
+    async def carry_out_both(begins: int, epoch: int) -> list[bool]:
+        config = config_of(guarantee="at-least-once", commit_interval_ms=60_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = FakeProducer()  # type: ignore[assignment]
+        first = Batch(("labels", 0), after=0, next_offset=17, epoch=0, begins=100, ends=117)
+        done = [await committer.carry_out(first, _outputs(1))]
+        poller.epoch = epoch
+        done += [await committer.carry_out(Batch(PLACE, 0, 7, epoch, begins=begins, ends=begins + 7), _outputs(1))]
+        await committer.settle()
+        poller.epoch = 0
+        await committer.close()
+        return done
+
+    assert asyncio.run(carry_out_both(117, epoch=0)) == [True, True]
+    assert asyncio.run(carry_out_both(100, epoch=0)) == [True, False]
+    assert asyncio.run(carry_out_both(100, epoch=2)) == [True, True], "the first of them was thrown away"
+
+
+def test_half_a_batch_is_never_committed(poller: FakePoller, failed: list) -> None:
+    # Its other half may never come, and then all of it comes again.
+    async def commit_meanwhile() -> tuple[int, bool]:
+        config = config_of(guarantee="at-least-once", commit_interval_ms=60_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = producer = FakeProducer()  # type: ignore[assignment]
+        assert await committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), _outputs(1))
+        producer.left = producer.room = 0
+        waiting = asyncio.ensure_future(
+            committer.carry_out(Batch(PLACE, after=0, next_offset=14, epoch=0), _outputs(3))
+        )
+        await asyncio.sleep(0)
+        committer.commit_soon()
+        begun = committer._committing is not None
+        producer.room = 1_000
+        assert await waiting
+        await committer.settle()
+        await committer.close()
+        return len(producer.taken), begun
+
+    assert asyncio.run(commit_meanwhile()) == (4, False)
+    assert poller.noted[-1] == f"commit { {PLACE: 14} }"
 
 
 @pytest.mark.parametrize("headers", [None, [("tenant", b"a")]], ids=["no headers", "headers"])

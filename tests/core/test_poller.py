@@ -5,7 +5,7 @@ client would call; records are kept, taken, committed and thrown away in any ord
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -60,10 +60,12 @@ class Heard:
         self.moves: list[Moved] = []
         self.poller: Poller | None = None
         self.revoked_at: list[int] = []  # the epoch at each time
+        self.taken_at: list[Taken | None] = []  # what there was to take
 
     def before_revoke(self) -> None:
         assert self.poller is not None
         self.revoked_at.append(self.poller.epoch)
+        self.taken_at += [_take(self.poller, place, 10) for place in self.poller.partitions]
 
 
 @pytest.fixture
@@ -513,6 +515,18 @@ def test_a_revocation_first_leaves_nothing_uncommitted(heard: Heard) -> None:
     assert heard.moves[-1] == Moved(frozenset({ONE}), frozenset({ZERO}), 2)
     poller._do_rewind()
     assert _client(poller).position == {ZERO: 1}, "those that stay start over from what is committed"
+
+
+@pytest.mark.parametrize("change", [_assign, _revoke])
+def test_nothing_is_taken_between_the_abort_and_the_new_epoch(heard: Heard, change: Callable[..., None]) -> None:
+    # It would get into a transaction that is begun after the abort, and be fetched again for the same one.
+    poller = _poller(heard)
+    _assign(poller, ZERO)
+    _keep(poller, 1, 2, 3)
+    assert _offsets(_take(poller, ZERO, 2)) == [1, 2]
+    heard.taken_at.clear()
+    change(poller, ONE)
+    assert heard.taken_at == [None]
 
 
 def test_partitions_that_come_to_others_start_those_over(heard: Heard) -> None:

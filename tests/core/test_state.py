@@ -111,7 +111,7 @@ def _memories(
     monkeypatch.setattr(module, "Tail", Changelog(records).tail)
     partition = _partition(committed)
     answer = {} if committed is None else {PLACE: Committed(committed)}
-    poller: Any = SimpleNamespace(partitions={PLACE: partition}, committed_at_broker=lambda *_: answer)
+    poller: Any = SimpleNamespace(partitions={PLACE: partition}, committed_at_broker=lambda *_: answer, epoch=0)
     config = config_of(group="g", topic_state="state", transaction_timeout_ms=1_000, commit_interval_ms=10, **options)
     pipeline = options.get("pipeline", PIPELINE)
     return Memories(pipeline, config, poller, bytes_max=400, folder=folder, lineage="one")
@@ -445,6 +445,31 @@ def test_at_least_once_what_was_committed_without_an_answer_is_not_remembered_tw
     memory = memories._held[PLACE[1]]
     assert memory.follows[PLACE[0]] == memory.offset == 7
     assert _same(memory, worker.memory)
+
+
+def test_a_batch_of_the_past_finds_no_memory_and_leaves_that_of_today_alone(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch waited for its turn while partitions went and came back, and the memory was made again meanwhile.
+
+    Stepped on that memory, and then dropped, it would be in there, and what comes next would be written to the
+    changelog behind a hole. Nothing of its topic was fetched since, so its offset does not tell either.
+    """
+    worker = Worker()
+    worker.step(7)
+    memories = _memories(worker.log, 7, tmp_path, monkeypatch)
+    memories._poller.epoch = 14
+    partition: Any = memories._poller.partitions[PLACE]
+    partition.resume_at = None
+    memory = asyncio.run(memories.restore(PLACE, None, 14))
+    assert memory is not None
+    assert memories.ready(PLACE, 7, epoch=10) is None
+    assert asyncio.run(memories.restore(PLACE, 7, epoch=10)) is None
+    assert memories.there(PLACE[1], 14) is memory, "nobody has touched it"
+    # Where one got in before the epoch moved, the memory is not that of today any more.
+    memory.follows[PLACE[0]] = 9
+    memories._poller.epoch = 15
+    assert memories.there(PLACE[1], 15) is None
 
 
 class Client:
