@@ -112,8 +112,8 @@ def refused(index: int, error: Exception) -> Rejection:
 def encode_all(structs: Iterable[msgspec.Struct]) -> list[bytes]:
     """Return each struct as JSON.
 
-    >>> from headrace.schemas.alert import Alert
-    >>> encode_all([Alert(id="a", at=0.5, kind="drift", state="raised", text="")])[0][:18]
+    >>> from headrace.schemas.alert import Alert, AlertState
+    >>> encode_all([Alert(id="a", at=0.5, kind="drift", state=AlertState.RAISED, text="")])[0][:18]
     b'{"id":"a","at":0.5'
     """
     return list(map(encode, structs))

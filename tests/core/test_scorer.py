@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace import Event, Linear, Pipeline, feature, field, per
 from headrace.models.pipeline import Effects
-from headrace.schemas.alert import Alert
+from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason
 from headrace.stream.agents import _parts
 from headrace.stream.commit import Output, Outputs
@@ -471,7 +471,7 @@ def test_alerts_go_to_their_topic_under_their_id() -> None:
     class Alarmed(Pipeline):
         def step(self, events, state, wrote=None):
             made = super().step(events, state, wrote)
-            alert = Alert(id="drift-7", at=1.5, kind="drift", state="raised", text="it moved")
+            alert = Alert(id="drift-7", at=1.5, kind="drift", state=AlertState.RAISED, text="it moved")
             return Effects(made.predictions, made.rejections, [alert])
 
     pipeline = Alarmed(name="fraud", events=fraud.events, features=fraud.features, static=fraud.static)

@@ -20,7 +20,7 @@ from headrace import Event, Linear, Pipeline, feature, field, per
 from headrace.models import snapshot
 from headrace.models.laws import LAWS
 from headrace.models.pipeline import Effects
-from headrace.schemas.alert import Alert
+from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.codec import encode
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig, StateLost, StateMismatch
@@ -133,7 +133,7 @@ def test_what_cannot_be_scored_is_a_dead_letter_with_its_reason(value: Any, opti
 
 
 def test_alerts_are_read_like_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
-    alert = Alert(id="drift-1", at=1.0, kind="drift", state="raised", text="amount moved")
+    alert = Alert(id="drift-1", at=1.0, kind="drift", state=AlertState.RAISED, text="amount moved")
     monkeypatch.setattr(Pipeline, "step", lambda *_: Effects([], [], [alert]))
     driver = Driver(fraud)
     driver.pipe(None, key="k")

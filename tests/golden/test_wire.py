@@ -12,7 +12,7 @@ import pytest
 from core.records import Alone, Record, Transaction, config_of, fraud
 
 from headrace.schemas import dead_letter
-from headrace.schemas.alert import Alert
+from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.prediction import prediction_type
@@ -33,8 +33,31 @@ PREDICTIONS = [
     Prediction("p4", 0.0, "0", 0.5, None, flags=("static_fallback", "late")),
 ]
 ALERTS = [
-    Alert(id="drift-amount-7", at=12.5, kind="drift", state="raised", text="amount moved"),
-    Alert(id="drift-amount-7", at=13.0, kind="drift", state="cleared", text="é", evidence={"psi": 0.25, "bin": "3"}),
+    Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved"),
+    Alert(
+        id="drift-amount-7",
+        at=13.0,
+        kind="drift",
+        state=AlertState.CLEARED,
+        text="é",
+        series="amount",
+        slice="merchant=m7",
+        severity=Severity.HIGH,
+        since=9.5,
+        pipeline="fraud",
+        version="1",
+        explained_by=["spent_1h", "country=FR"],
+        effect={"log_loss": 0.25},
+        action="look at it",
+        evidence=Evidence(
+            bins=["below 5", "5 and more"],
+            reference=[0.5, 0.5],
+            current=[0.25, 0.75],
+            reference_count=100_000,
+            current_count=512,
+            distances={"psi": 0.25},
+        ),
+    ),
 ]
 QUALITY = [
     QualityReport(
