@@ -55,8 +55,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     are other series and slices that moved with it, the strongest first. ``effect`` says what became of the quality,
     ``action`` what was done about it, or what could be.
 
-    >>> msgspec.json.encode(Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved"))
-    b'{"id":"drift-amount-7","at":12.5,"kind":"drift","state":"raised","text":"amount moved","series":"","slice":"",...}'
+    >>> alert = Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved")
+    >>> msgspec.json.encode(alert)
+    b'{"id":"drift-amount-7","at":12.5,"kind":"drift","state":"raised","text":"amount moved","series":"",...}'
     """
 
     id: str
