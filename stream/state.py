@@ -429,6 +429,8 @@ class Memories:
         memory.snapshot_bytes = notes.get("snapshot_bytes", 0)
         done, told = 0, time.monotonic()
         for offset in chain:
+            if self._closing:
+                raise _GivenUp
             blob, pieces = found.changes[offset].blob, len(found.changes[offset].pieces)
             if blob:
                 try:

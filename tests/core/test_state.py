@@ -240,6 +240,26 @@ def test_a_worker_that_is_to_end_does_not_wait_for_a_memory(tmp_path: Path, monk
     assert asyncio.run(stop_while_it_reads()) is None
 
 
+def test_a_worker_that_is_to_end_takes_no_more_changes_in(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A long chain takes longer than a stop may.
+    worker = Worker()
+    for _ in range(9):
+        worker.step(7)
+    memories = _memories(worker.log, 63, tmp_path, monkeypatch)
+    taken: list[Any] = []
+
+    def take(state: Any, change: Any) -> int:
+        taken.append(change)
+        memories.give_up()
+        return 7
+
+    monkeypatch.setattr(module.State, "take", take)
+    assert asyncio.run(memories.restore(PLACE, None, 0)) is None
+    assert len(taken) == 1
+
+
 def test_features_may_change_their_order_and_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker()
     worker.step(50)
