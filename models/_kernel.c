@@ -1,4 +1,4 @@
-/* The arithmetic of River's linear models, a row after the other, without a dictionary per row.
+/* The arithmetic of River's linear models, a row after the other, without a dictionary per row; and bins of values.
  *
  * Every result is River's to the last bit, so the order of each addition and the form of each function are
  * River's too: what looks as if it could be written more simply was written by them like this. Powers go through
@@ -369,8 +369,95 @@ done:
     return result;
 }
 
+enum { LANES = 8 };
+
+/* For each of some values the count of edges that it is not below, as numpy.searchsorted(side="right") has it; NaN is
+ * behind all. No branch hangs on a value, because nobody could foretell it, and the values do not wait for each other. */
+static void edges_of(const double *restrict edges, Py_ssize_t count, const double *restrict value, Py_ssize_t *restrict at)
+{
+    Py_ssize_t left = count;
+    for (int k = 0; k < LANES; k++)
+        at[k] = 0;
+    while (left > 1) {
+        Py_ssize_t half = left / 2;
+        for (int k = 0; k < LANES; k++)
+            at[k] += half & -(Py_ssize_t)(edges[at[k] + half - 1] <= value[k]);
+        left -= half;
+    }
+    for (int k = 0; k < LANES; k++) {
+        at[k] += left == 1 && edges[at[k]] <= value[k];
+        at[k] = isnan(value[k]) ? count : at[k];
+    }
+}
+
+static int bytes_of(PyObject *object, Py_buffer *view, int writable, const char *format)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return -1;
+    if (view->format && strcmp(view->format, format) == 0)
+        return 0;
+    PyBuffer_Release(view);
+    PyErr_Format(PyExc_TypeError, "expected an array of format %s", format);
+    return -1;
+}
+
+PyDoc_STRVAR(bins_doc,
+"bins(columns, edges, lengths, places, out, rows)\n--\n\n"
+"Find the bin of every value: of each column, by its own edges, of which there are as many as lengths says.");
+
+static PyObject *py_bins(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 6)
+        return PyErr_Format(PyExc_TypeError, "bins takes 6 arguments, and got %zd", count);
+    PyObject *result = NULL;
+    Py_ssize_t series = PyTuple_Size(args[0]), rows = PyLong_AsSsize_t(args[5]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_buffer edges = {0}, lengths = {0}, places = {0}, out = {0}, values = {0};
+    if (whole(args[1], &edges, 0) < 0 || bytes_of(args[2], &lengths, 0, "l") < 0
+        || bytes_of(args[3], &places, 0, "b") < 0 || bytes_of(args[4], &out, 1, "b") < 0)
+        goto done;
+    Py_ssize_t total = 0;
+    const long *length = lengths.buf;
+    for (Py_ssize_t j = 0; j < lengths.len / (Py_ssize_t)sizeof(long); j++)
+        total += length[j];
+    if (lengths.len != series * (Py_ssize_t)sizeof(long) || edges.len != total * (Py_ssize_t)sizeof(double)
+        || places.len != total + series || out.len != rows * series) {
+        PyErr_SetString(PyExc_ValueError, "columns, edges, places and bins do not fit together");
+        goto done;
+    }
+    const double *edge = edges.buf;
+    const signed char *place = places.buf;
+    for (Py_ssize_t j = 0; j < series; j++) {
+        if (column(PyTuple_GetItem(args[0], j), &values, rows) < 0)
+            goto done;
+        const char *at = values.buf;
+        signed char *bin = (signed char *)out.buf + j;
+        for (Py_ssize_t i = 0; i < rows; i += LANES) {
+            double value[LANES] = {0};
+            Py_ssize_t found[LANES], some = rows - i < LANES ? rows - i : LANES;
+            for (Py_ssize_t k = 0; k < some; k++, at += values.strides[0])
+                value[k] = *(const double *)at;
+            edges_of(edge, length[j], value, found);
+            for (Py_ssize_t k = 0; k < some; k++, bin += series)
+                *bin = place[found[k]];
+        }
+        PyBuffer_Release(&values);
+        edge += length[j];
+        place += length[j] + 1;
+    }
+    result = Py_NewRef(Py_None);
+done:
+    PyBuffer_Release(&edges);
+    PyBuffer_Release(&lengths);
+    PyBuffer_Release(&places);
+    PyBuffer_Release(&out);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))py_run, METH_FASTCALL, run_doc},
+    {"bins", (PyCFunction)(void (*)(void))py_bins, METH_FASTCALL, bins_doc},
     {NULL, NULL, 0, NULL},
 };
 

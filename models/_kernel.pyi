@@ -1,4 +1,4 @@
-from headrace.models.memory import Floats
+from headrace.models.memory import Array, Floats, Ints
 
 def run(
     settings: Floats,
@@ -10,3 +10,6 @@ def run(
     rows: int,
     /,
 ) -> int: ...
+def bins(
+    columns: tuple[Floats, ...], edges: Floats, lengths: Ints, places: Array, out: Array, rows: int, /
+) -> None: ...

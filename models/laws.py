@@ -242,6 +242,8 @@ def _same(got: Effects, want: Effects, told: str, id_field: str) -> None:
             raise AssertionError(f"{told}, and event {identity!r} scored {mine.score}, not {theirs.score}")  # type: ignore[attr-defined]
     for known, wanted_known in zip(_stories(got, id_field), _stories(want, id_field), strict=True):
         assert known == wanted_known, f"{told}, and what became known is {known}, not {wanted_known}"
+    counted, wanted_counted = (snapshot.encode([one.dump() for one in effects.slices]) for effects in (got, want))
+    assert counted == wanted_counted, f"{told}, and slices of time were counted otherwise"
 
 
 def _stories(effects: Effects, id_field: str) -> list[Any]:

@@ -42,6 +42,7 @@ class Learning:
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
         self.baselines = baselines
         self.taught = 0
+        self.on_known: Callable[[Scored, Floats], None] | None = None  # hears what is true of events, once of each
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
@@ -107,6 +108,8 @@ class Learning:
         """Note what was true of events whose labels came with them. Both models have learned it by now."""
         there = np.flatnonzero(~np.isnan(labels))
         some = scored if len(there) == scored.size else scored.only(there)
+        if self.on_known is not None:
+            self.on_known(some, labels[there])
         self._judge(some.at, some, labels[there])
         self.taught += len(there)
 
@@ -120,6 +123,8 @@ class Learning:
                 self.baselines.revise(revised.was, revised.labels)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
+            if self.on_known is not None:
+                self.on_known(of, labels)
             self._judge(teaching.at, of, labels)
             self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
             if self.learner is not None:
@@ -160,7 +165,7 @@ class Learning:
             self.known(some, labels)
         elif "told" in part:
             self.label(**part["told"])
-        elif "tick" in part:
+        elif "tick" in part and self.waiting is not None:
             self.tick(**part["tick"])
 
     def dump(self) -> dict[str, Any]:

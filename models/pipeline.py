@@ -22,6 +22,7 @@ from headrace.models.learning import Learning
 from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear, Model
+from headrace.models.watch import OURS, Counted, Watch, Watching
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
@@ -47,6 +48,7 @@ class Effects(NamedTuple):
     alerts: list[Alert]
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
+    slices: Sequence[Counted] = ()  # what events were like, of slices of time that are over
 
 
 class Pipeline:
@@ -90,6 +92,7 @@ class Pipeline:
         combine: Combination | None = None,
         kind: Kind | None = None,
         quality_window: str = "1d",
+        watch: Watch | None = None,
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
     ) -> None:
@@ -106,6 +109,7 @@ class Pipeline:
         self.asked_kind = kind
         self.kind: Kind = kind or "binary"
         self.quality_window = quality_window
+        self.watch = watch  # for changes of the whole stream
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         if problems := list(_problems(self)):
@@ -134,7 +138,7 @@ class Pipeline:
     @property
     def has_memory(self) -> bool:
         """Say whether anything is remembered of a partition."""
-        return self.looks_back or self.fallback is not None or self.learns
+        return self.looks_back or self.fallback is not None or self.learns or self.watch is not None
 
     @property
     def looks_back(self) -> bool:
@@ -153,7 +157,13 @@ class Pipeline:
         """
         learning, said = self._fresh_learning(waits=waits) if self.learns else (None, "")
         return State(
-            self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback, learning=learning, said=said
+            self.wire.time,
+            self._keyed,
+            keys_max=self.keys_max,
+            fallback=self.fallback,
+            learning=learning,
+            watching=None if self.watch is None else Watching(self.watch),
+            said=said,
         )
 
     def _fresh_learning(self, *, waits: bool) -> tuple[Learning, str]:
@@ -191,6 +201,9 @@ class Pipeline:
             return Effects([], [], [])
         learning = state.learning
         cuts = learning.cuts(list(map(self._id, events))) if learning is not None and learning.waits_for_events else []
+        if state.watching is not None and self.label_field is not None:
+            # What is true of an event is counted in the slice of time that it belongs to.
+            cuts += state.watching.cuts(np.array([getattr(event, self.wire.time) for event in events], np.float64))
         if not cuts:
             return self._step(events, state, wrote)
         # A label is there already: its event teaches at once, and what comes after it is scored with that.
@@ -226,9 +239,11 @@ class Pipeline:
 
     def tick(self, state: State, *, wall: float, event: float) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
-        assert state.learning is not None
-        outcomes = state.learning.tick(wall=wall, event=event)
-        return Effects([], [], [], [{"tick": {"wall": wall, "event": event}}], self._outcomes(outcomes))
+        learning, watching = state.learning, state.watching
+        outcomes = learning.tick(wall=wall, event=event) if learning is not None and learning.waiting else None
+        slices = watching.tick(wall) if watching is not None else []
+        change = [{"tick": {"wall": wall, "event": event}}]
+        return Effects([], [], [], change, [] if outcomes is None else self._outcomes(outcomes), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -274,19 +289,47 @@ class Pipeline:
             rejections += failed if kept is None else [one._replace(at=kept[one.at]) for one in failed]
             rejections.sort()
         change = state.change(columns, counted) if self.has_memory else None
+        slices = (
+            [] if state.watching is None else self._watched(made, scores, static, online, columns, wrote, state, change)
+        )
         flags = _flags(static, online, stood_in, state) if self.static is not None else None
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
-            return Effects(predictions, rejections, [], change)
+            return Effects(predictions, rejections, [], change, slices=slices)
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
-            return Effects(predictions, rejections, [], change, self._outcomes(outcomes))
+            return Effects(predictions, rejections, [], change, self._outcomes(outcomes), slices)
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
-        return Effects(predictions, rejections, [], change)
+        return Effects(predictions, rejections, [], change, slices=slices)
+
+    def _watched(
+        self,
+        made: Mapping[str, Floats],
+        scores: Floats,
+        static: Floats,
+        online: Floats | None,
+        columns: Columns,
+        wrote: Floats | None,
+        state: State,
+        change: list[Any] | None,
+    ) -> list[Counted]:
+        """Count what the events are like; return the slices of time that are over."""
+        assert state.watching is not None
+        at: Floats = columns[self.wire.time]
+        own = {"score": scores, "static": static}
+        if online is not None:
+            own |= {"online": online, "disagreement": np.abs(online - static)}
+        if wrote is not None:
+            own["delay"] = wrote - at
+        rows = state.watching.bins(made, own, columns.raw)
+        taken = rows, state.watching.numbers(at), float((at if wrote is None else wrote).max())
+        if change is not None:
+            change[0]["watched"] = state.watching.change(*taken)
+        return state.watching.add(*taken)
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State
@@ -519,10 +562,31 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield "combine: it makes one score of two, and there is one model"
     elif combine is not None and combine.per is not None and combine.per not in fields:
         yield f"combine: per={combine.per!r}: {events} has no such field{_near(combine.per, fields)}"
+    if pipeline.watch is not None:
+        yield from _misfits_of_watch(pipeline, pipeline.watch, fields)
     try:
         seconds(pipeline.quality_window)
     except ValueError as error:
         yield f"quality_window: {error}"
+
+
+def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why what is watched does not fit."""
+    if not isinstance(watch, Watch):
+        yield f"watch is {watch!r}: expected Drift(...), which says what is compared with what"
+        return
+    for name in watch.features:
+        if name not in pipeline.features:
+            near = _near(name, pipeline.features)
+            yield f"watch: its reference knows {name!r}, which is no feature{near}; make it anew"
+    for name in pipeline.features:
+        if name in OURS:
+            yield f"features[{name!r}]: what the worker watches by itself has that name; take another"
+        elif name not in watch.places:
+            yield f"watch: its reference does not know the feature {name!r}; make it anew"
+    for field in watch.slices:
+        if field not in fields:
+            yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"
 
 
 def _unfit(role: str, model: Any, features: Mapping[str, Feature]) -> Iterator[str]:

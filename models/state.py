@@ -12,6 +12,7 @@ from headrace.models.fallback import Breaker, Fallback
 from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
 from headrace.models.learning import Learning
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
+from headrace.models.watch import Watching
 
 KEYS_MAX = 2_000_000  # per partition and kind of key
 LEAVE_SHARE, LEAVE_MAX = 64, 1_024  # when there are too many keys, one in so many leaves, and no more than so many
@@ -223,11 +224,15 @@ class State:
         keys_max: int = KEYS_MAX,
         fallback: Fallback | None = None,
         learning: Learning | None = None,
+        watching: Watching | None = None,
         said: str = "",
     ) -> None:
         self._time = time
         self.breaker = Breaker(fallback) if fallback else None
         self.learning = learning
+        self.watching = watching
+        if learning is not None and watching is not None:
+            learning.on_known = watching.known
         asked: dict[tuple[str, ...], set[Wanted]] = {}
         for one in features.values():
             asked.setdefault(one.keys, set()).update(one.wanted)
@@ -258,8 +263,12 @@ class State:
                 if self.breaker is not None and "failed" in part:
                     self.breaker.take(fields.count, part["failed"])
                 count += fields.count
+            if self.watching is not None and "watched" in part:
+                self.watching.take(part["watched"])
             if self.learning is not None:
                 self.learning.take(part)
+            if self.watching is not None and "tick" in part:
+                self.watching.tick(part["tick"]["wall"])
         return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
@@ -283,6 +292,8 @@ class State:
     def due(self, wall: float, event: float) -> bool:
         """Say whether anything happens by itself when it is so late."""
         waiting = self.learning.waiting if self.learning is not None else None
+        if self.watching is not None and self.watching.due(wall):
+            return True
         return waiting is not None and waiting.due(wall, event)
 
     @property
@@ -300,6 +311,8 @@ class State:
             data["breaker"] = self.breaker.dump()
         if self.learning is not None:
             data["learning"] = self.learning.dump()
+        if self.watching is not None:
+            data["watching"] = self.watching.dump()
         return data
 
     def load(self, data: Mapping[str, Any]) -> None:
@@ -312,3 +325,5 @@ class State:
             self.breaker.load(data["breaker"])
         if self.learning is not None:
             self.learning.load(data["learning"])
+        if self.watching is not None and "watching" in data:
+            self.watching.load(data["watching"])

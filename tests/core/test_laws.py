@@ -42,6 +42,7 @@ from headrace import (
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
+from headrace.models.usual import usual, watch_of
 from headrace.schemas.errors import BadPipeline
 
 SEEDS = range(3)
@@ -148,6 +149,14 @@ def _learning(combine: Any, **other: Any) -> Pipeline:
     return Pipeline(name="learning", events=Order, features=features, keys_max=1_000, **parts)
 
 
+def _watched(**other: Any) -> Pipeline:
+    """A learning pipeline of which it is watched what its events are like, and those of some shops on their own."""
+    plain = _learning(by_recent_loss)
+    data = usual(plain, [some_events(Order, 3_000, seed=9)], slices=["shop"], every="30s")
+    data["slices"] = {"shop": dict.fromkeys(["1", "2"], data["reference"])}
+    return _learning(by_recent_loss, watch=watch_of(data), **other)
+
+
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "fraud": Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
     "field": _pipeline(a=field("count"), b=field("paid"), c=field("when")),
@@ -164,6 +173,8 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "field of a list": _pipeline(a=wide, b=field("count")),
     "feature that raises": _pipeline(a=tight, b=field("count")),
     "count and ratio": _pipeline(a=shop.count("5m"), b=shop.count("1h", exact=True), c=shop.ratio("1h", "1d")),
+    "watched": _watched(),
+    "watched, labels with the events": _watched(labels="paid"),
     "count before, and delayed": _pipeline(a=shop.count("1h", counting_this=False), b=shop.count("1d", delay="1h")),
     "sum and mean": _pipeline(a=shop.sum("count", "1h"), b=shop.mean("total", "1d"), c=shop.mean("rank", "1h")),
     "max and min": _pipeline(a=shop.max("count", "1h"), b=shop.min("total", "1h", exact=True)),
