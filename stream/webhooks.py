@@ -60,8 +60,8 @@ class Caller:
     def send(self, webhook: Webhook, body: bytes, key: str) -> Answer:
         """Send it, and say what came of it. Once its name is resolved, it takes no longer than it may."""
         try:
-            with self._connected(webhook) as connection:
-                return _asked(connection, webhook, body, key)
+            with self._connected(webhook) as (connection, late):
+                return _asked(connection, late, webhook, body, key)
         except Refused as refused:
             return Answer(False, f"not sent: {refused}")
         except ssl.SSLCertVerificationError as error:
@@ -78,8 +78,11 @@ class Caller:
             return Answer(False, f"no answer that is HTTP ({type(error).__name__})")
 
     @contextlib.contextmanager
-    def _connected(self, webhook: Webhook) -> Iterator[http.client.HTTPConnection]:
-        """Yield a connection that is cut when the time is up: a timeout of each call alone would let drops through."""
+    def _connected(self, webhook: Webhook) -> Iterator[tuple[http.client.HTTPConnection, threading.Event]]:
+        """Yield a connection that is cut when the time is up, and what tells that it was.
+
+        A timeout of each call alone would let drop after drop through.
+        """
         late = threading.Event()
         found = self._addresses(webhook)
         deadline = time.monotonic() + self._seconds
@@ -105,7 +108,7 @@ class Caller:
             connection.default_port = 443 if webhook.secure else 80  # which the Host header leaves out
             connection.auto_open = 0
             connection.sock = watched[-1]
-            yield connection
+            yield connection, late
         except (OSError, http.client.HTTPException) as error:
             if late.is_set():
                 raise TimeoutError from error
@@ -146,7 +149,9 @@ def _secured(bare: socket.socket) -> None:
     bare.do_handshake()
 
 
-def _asked(connection: http.client.HTTPConnection, webhook: Webhook, body: bytes, key: str) -> Answer:
+def _asked(
+    connection: http.client.HTTPConnection, late: threading.Event, webhook: Webhook, body: bytes, key: str
+) -> Answer:
     headers = {
         "Content-Type": "application/json",
         "User-Agent": f"headrace/{__version__}",
@@ -155,6 +160,8 @@ def _asked(connection: http.client.HTTPConnection, webhook: Webhook, body: bytes
     }
     connection.request("POST", webhook.target, body, headers)
     response = connection.getresponse()
+    if late.is_set():
+        raise TimeoutError  # headers that were cut look like headers that ended
     status = response.status
     accepted = 200 <= status < 300
     if accepted:
