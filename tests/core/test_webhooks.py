@@ -1,5 +1,6 @@
 """One alert to one webhook: what is taken for a yes, and where nothing goes, whatever a name resolves to."""
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -98,7 +99,7 @@ def _hangs(handler: Any) -> None:
 
 def _drips(handler: Any) -> None:
     # Each drop is in time for a timeout of every read, and all of them together never end.
-    with pytest.raises(OSError):  # noqa: PT012
+    with contextlib.suppress(OSError):
         handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
         while not handler.server.released.wait(0.02):
             handler.wfile.write(b"X: y\r\n")
@@ -113,6 +114,7 @@ def test_a_webhook_that_hangs_is_left_when_the_time_is_up(hook: Hook, slow: Any)
     assert time.monotonic() - began < 30, "it waited as long as the other side wanted"
     hook.server.released.set()  # type: ignore[attr-defined]
     assert not answer.accepted
+    # Lines without end are too many at some time, and on a slow machine not before the time is up.
     assert answer.said in {"no answer within 0.3 s", "no answer that is HTTP (HTTPException)"}
 
 
