@@ -70,7 +70,7 @@ def test_f48_a_webhook_is_down_and_then_everything_arrives_while_scoring_goes_on
         ledger = generator.send(5_000)
         forwarders[0].kill()
         forwarders[0].start()
-        forwarders[1].start()
+        forwarders[1].start().wait_for_line(r"has the partitions \[\d")
         keys += _publish(stage, topic, [(f"b{place}", place % 3 != 0) for place in range(30)])
         stage.wait_until(lambda: set(well.keys) >= set(keys), lambda: f"{len(set(well.keys))} of {len(keys)} came")
         forwarders[1].terminate()
