@@ -48,7 +48,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """What it is called where its address must not be: the same for the same address and form."""
         said = f"{self.form} {self.secure} {self.host} {self.port} {self.target}"
-        return hashlib.sha256(said.encode()).hexdigest()[:8]
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -20,7 +20,7 @@ from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
 from headrace.schemas.errors import AlertUnknown, BadConfig, BrokerNotAvailable, TopicMissing
 from headrace.stream import clients, topics
-from headrace.stream.forwarding import Forwarder
+from headrace.stream.forwarding import Forwarder, printable
 from headrace.stream.progress import UNKNOWN
 from headrace.stream.slice import Asking, Reader
 from headrace.stream.webhooks import Caller
@@ -78,7 +78,8 @@ class Forwarding:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
             self._forwarder.ended(partition, offset)
         elif error.code() in clients.FATAL_IN_READING or error.fatal():
-            raise TopicMissing(f"reading {self._topic}: {error.str()} ({error.name()})")
+            told = f"reading {self._topic}: {error.str()} ({error.name()})"
+            raise TopicMissing(f"{told}; what was not sent stays there, and is sent after a restart")
         else:
             clients.on_error(error)
 
@@ -229,7 +230,7 @@ def line(alert: Alert) -> str:
     since = alert.since if alert.since is not None else alert.at
     parts = (alert.severity.upper(), str(alert.state), alert.id, slack.when(since), place, alert.text)
     # A terminal does what control characters say, and an alert may say anything.
-    return "  ".join("".join(c if c.isprintable() else "?" for c in part) for part in parts if part)
+    return "  ".join(printable(part) for part in parts if part)
 
 
 def acknowledge(config: Config, identity: str, *, by: str, note: str) -> None:
@@ -244,7 +245,7 @@ def acknowledge(config: Config, identity: str, *, by: str, note: str) -> None:
     found = {alert.id: alert for alert in open_alerts(config)}
     if identity not in found:
         hint = f"; open are {', '.join(list(found)[:5])}" if found else "; none is open"
-        raise AlertUnknown(f"{identity}: no alert that is open on {config.topic_alerts} has this id{hint}")
+        raise AlertUnknown(f"{identity}: no alert that is open on {config.topic_alerts} has this id{printable(hint)}")
     topics.see_to(config, [config.topic_acknowledgements])
     one = Acknowledgement(id=identity, at=round(time.time(), 3), by=by, note=note)
     failed: list[KafkaError] = []

@@ -21,6 +21,15 @@ TELL_SECONDS = 60.0
 _decode = msgspec.json.Decoder(Alert).decode
 
 
+def printable(text: str) -> str:
+    """Return a text as a log or a terminal can have it, whoever wrote it.
+
+    >>> printable("moved" + chr(10) + chr(27) + "[31m far")
+    'moved??[31m far'
+    """
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 class Sends(Protocol):
     """The part of ``webhooks.Caller`` that is used."""
 
@@ -197,7 +206,7 @@ class Forwarder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 why = str(error)
         self.malformed += 1
-        log.error("partition %d, offset %d: no alert, and not sent: %s", partition, offset, why)
+        log.error("partition %d, offset %d: no alert, and not sent: %s", partition, offset, printable(why)[:500])
         return None
 
     def _send(self, target: Target) -> None:

@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -54,8 +55,13 @@ class Caller:
     ) -> None:
         self._networks = networks
         self._seconds = seconds
-        self._context = context or ssl.create_default_context()
+        self._given = context
         self._resolve = resolve
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """What certificates are checked with. Made when it is wanted: the system's take a while to read."""
+        return self._given or ssl.create_default_context()
 
     def send(self, webhook: Webhook, body: bytes, key: str) -> Answer:
         """Send it, and say what came of it. Once its name is resolved, it takes no longer than it may."""
@@ -101,7 +107,7 @@ class Caller:
         try:
             if webhook.secure:
                 watched.append(
-                    self._context.wrap_socket(bare, server_hostname=webhook.host, do_handshake_on_connect=False)
+                    self.context.wrap_socket(bare, server_hostname=webhook.host, do_handshake_on_connect=False)
                 )
                 _secured(watched[-1])
             connection = http.client.HTTPConnection(webhook.host, webhook.port, timeout=self._seconds)
@@ -158,6 +164,8 @@ def _asked(
         "Idempotency-Key": key,
         "Connection": "close",
     }
+    carrier = connection.sock  # of which the connection lets go once there is an answer
+    assert carrier is not None
     connection.request("POST", webhook.target, body, headers)
     response = connection.getresponse()
     if late.is_set():
@@ -168,8 +176,7 @@ def _asked(
         # The rest is not looked at. It is taken in, if it is short and comes soon, because some servers call it an
         # error to be hung up on.
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            if connection.sock is not None:  # it is the response's alone, where the other side closes
-                connection.sock.settimeout(BODY_SECONDS_MAX)
+            carrier.settimeout(BODY_SECONDS_MAX)
             response.read(BODY_BYTES_MAX)
     said = f"it answered {_status(status)}"
     if 300 <= status < 400:

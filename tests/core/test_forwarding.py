@@ -201,9 +201,12 @@ def test_the_log_says_what_is_the_matter_and_never_the_address(
 def test_what_is_no_alert_is_logged_and_stepped_over(run: Any, hook: Hook, caplog: pytest.LogCaptureFixture) -> None:
     running = run(hook.url)
     running.read(b"nonsense", b"{}", b'{"id":"\xff"}', None, b"[" * 50_000, b"x" * 100_001, _alert("a"))
-    wait_until(lambda: running.done() == 7)
+    running.read(_alert("a").replace(b'"raised"', b'"\\u001b[31m\\nWARNING all is well"'))
+    wait_until(lambda: running.done() == 8)
     assert hook.keys == ["a/raised/1.0"]
-    assert running.forwarder.malformed == 5, "a key that was deleted is none"
+    assert running.forwarder.malformed == 6, "a key that was deleted is none"
+    assert "\x1b" not in caplog.text
+    assert not any("\n" in record.getMessage() for record in caplog.records), "no line of the log is a record's own"
     assert "partition 0, offset 1: no alert, and not sent: Object missing required field `id`" in caplog.text
 
 
