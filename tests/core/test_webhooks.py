@@ -287,7 +287,7 @@ def test_proxies_of_the_environment_have_no_say(hook: Hook, monkeypatch: pytest.
         assert not proxy.got
 
 
-def test_certificates_are_checked_unless_python_itself_stops_to() -> None:
+def test_certificates_and_the_hosts_in_them_are_checked() -> None:
     context = Caller(LOOPBACK, seconds=1.0).context
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
