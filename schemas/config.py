@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.schemas import webhook
 from headrace.schemas.errors import BadConfig
 
 EXACTLY_ONCE = "exactly-once"
@@ -111,6 +112,7 @@ OPTIONS: dict[str, Option] = {
     "topic_dead_letters": Option("dead-letters", "where records go that cannot be scored"),
     "topic_outcomes": Option("outcomes", "where it is told what became known of events, when there are labels"),
     "topic_quality": Option("quality", "how good each model has been, when there are labels"),
+    "topic_acknowledgements": Option("acknowledgements", "where people say which alerts they have seen"),
     "topic_state": Option("", "the changelog of what features remember; empty means the group's name and -state"),
     "accept_state_loss": Option(
         False, "begin with an empty memory where what was remembered is lost, instead of ending with STATE_LOST"
@@ -127,6 +129,37 @@ OPTIONS: dict[str, Option] = {
         -1,
         32,
         why="-1 is the broker's default",
+    ),
+    # Where alerts are forwarded to, by headrace alerts.
+    "alert_webhooks": Option("", "addresses that get each alert as JSON, separated by commas"),
+    "alert_slack_webhooks": Option("", "addresses that get each alert as a message of Slack's, separated by commas"),
+    "alert_hosts": Option(
+        "", "the hosts that webhooks may be on, separated by commas; empty means those that the webhooks name"
+    ),
+    "alert_networks": Option(
+        "", "networks beyond public addresses that webhooks may be in, such as 10.1.0.0/16, separated by commas"
+    ),
+    "alert_group": Option("", "the consumer group of headrace alerts; empty means the worker's group and -alerts"),
+    "alert_timeout_ms": Option(
+        10_000,
+        "a webhook that has not answered after this has not taken the alert",
+        100,
+        60_000,
+        why="other alerts for the same webhook wait that long",
+    ),
+    "alert_pause_max_ms": Option(
+        60_000,
+        "the longest pause before a webhook that did not take an alert is tried again",
+        100,
+        3_600_000,
+        why="an alert that comes an hour late is news no more",
+    ),
+    "alert_give_up_ms": Option(
+        86_400_000,
+        "after this an alert that a webhook did not take is given up there",
+        1_000,
+        604_800_000,
+        why="a week is as long as a broker keeps a topic by default",
     ),
     # What is watched.
     "web_port": Option(
@@ -158,7 +191,7 @@ OPTIONS: dict[str, Option] = {
         why="container platforms kill after 30 s",
     ),
     "state_dir": Option("", "where this worker keeps its files; empty means the user's state directory"),
-    "allow_insecure": Option(False, "let a password travel without TLS"),
+    "allow_insecure": Option(False, "let a password or an alert travel without TLS"),
     "log_level": Option("info", "how much is logged", allowed=("debug", "info", "warning", "error")),
 }
 
@@ -186,6 +219,7 @@ OWNED = {
 }
 SECRETS = ("password", "secret", "ssl.key.pem", "ssl.certificate.pem", "sasl.oauthbearer.config")
 KAFKA = "kafka."
+ADDRESSES = ("alert_webhooks", "alert_slack_webhooks")  # whoever knows one may write to it
 
 
 class Given(NamedTuple):
@@ -219,11 +253,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_dead_letters: str
     topic_outcomes: str
     topic_quality: str
+    topic_acknowledgements: str
     topic_state: str
     accept_state_loss: bool
     create_topics: bool
     topic_partitions: int
     topic_replication: int
+    alert_webhooks: str
+    alert_slack_webhooks: str
+    alert_hosts: str
+    alert_networks: str
+    alert_group: str
+    alert_timeout_ms: int
+    alert_pause_max_ms: int
+    alert_give_up_ms: int
     web_port: int
     stall_red_ms: int
     stall_exit_ms: int
@@ -243,6 +286,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """The changelog of what features remember."""
         return self.topic_state or f"{self.group}-state"
 
+    @property
+    def alerts_group(self) -> str:
+        """The consumer group of what forwards alerts; empty where nobody named one."""
+        return self.alert_group or (f"{self.group}-alerts" if self.group else "")
+
     def shown(self) -> dict[str, Any]:
         """Return the options as they may be shown: secrets are masked.
 
@@ -251,6 +299,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         {'ssl.key.password': '********'}
         """
         shown = msgspec.structs.asdict(self)
+        for name in ADDRESSES:
+            shown[name] = webhook.shown(shown[name])
         shown["kafka"] = {name: masked(name, value) for name, value in self.kafka.items()}
         return shown
 
@@ -333,7 +383,14 @@ def _typed(value: Any, option: Option) -> str | int | bool:
 
 def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield what is wrong between options that are each in bounds, with the options that it is about."""
-    topics = ("topic_predictions", "topic_alerts", "topic_dead_letters", "topic_outcomes", "topic_quality")
+    topics = (
+        "topic_predictions",
+        "topic_alerts",
+        "topic_dead_letters",
+        "topic_outcomes",
+        "topic_quality",
+        "topic_acknowledgements",
+    )
     for name in ("broker", *topics):
         if not getattr(config, name).strip():
             yield f"{name} is empty: {OPTIONS[name].text}", (name,)
@@ -358,6 +415,13 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
     names = [getattr(config, name) for name in topics]
     if len(set(names)) < len(names) and all(names):
         yield f"{', '.join(topics)} = {', '.join(names)}: must be different topics", topics
+    yield from webhook.problems(
+        config.alert_webhooks,
+        config.alert_slack_webhooks,
+        config.alert_hosts,
+        config.alert_networks,
+        insecure=config.allow_insecure,
+    )
     security = config.kafka.get("security.protocol", "plaintext").lower()
     wants_password = any(name.startswith("sasl.") for name in config.kafka) or security.startswith("sasl")
     if wants_password and "ssl" not in security and not config.allow_insecure:

@@ -135,6 +135,13 @@ class BadModel(HeadraceError):
         super().__init__("\n  ".join([f"model cannot be used ({many}):", *problems]))
 
 
+class AlertUnknown(HeadraceError):
+    """An alert that is not open: never raised under this id, cleared, or no longer in its topic."""
+
+    code = "ALERT_UNKNOWN"
+    exit_code = 16
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

@@ -1,6 +1,7 @@
 """The command line. The only place that reads the environment."""
 
 import argparse
+import getpass
 import math
 import os
 import sys
@@ -95,6 +96,20 @@ def _parser() -> argparse.ArgumentParser:
     parity.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else")
     parity.set_defaults(command=_parity)
 
+    alerts = commands.add_parser("alerts", help="forward alerts to webhooks until Ctrl-C; list and acknowledge them")
+    alerts.add_argument(
+        "action", nargs="?", choices=("ls", "ack"), help="ls lists the open alerts, ack acknowledges one"
+    )
+    alerts.add_argument("id", nargs="?", metavar="ID", help="the alert that is acknowledged")
+    alerts.add_argument("--list", action="store_true", help="the same as ls")
+    alerts.add_argument("--json", action="store_true", help="list them as JSON lines")
+    alerts.add_argument("--by", metavar="NAME", help="who acknowledges (default: the user)")
+    alerts.add_argument("--note", default="", metavar="TEXT", help="what is said with it")
+    alerts.add_argument("--webhook", action="append", metavar="URL", help="gets each alert as JSON; as often as needed")
+    alerts.add_argument("--slack", action="append", metavar="URL", help="gets each alert as a message of Slack's")
+    _add_options(alerts)
+    alerts.set_defaults(command=_alerts)
+
     config = commands.add_parser("config", help="show every option, its value and its bounds")
     _add_options(config)
     config.set_defaults(command=_config)
@@ -153,6 +168,9 @@ def _options(options: argparse.Namespace, environ: Mapping[str, str], **defaults
         for name in ("broker", "group", "guarantee")
         if (value := getattr(options, name)) is not None
     }
+    for flag, name in (("webhook", "alert_webhooks"), ("slack", "alert_slack_webhooks")):
+        if given := getattr(options, flag, None):
+            flags[name] = Given(",".join(given), f"--{flag}")
     ours = {name: Given(value, "the command") for name, value in defaults.items()}
     return configure(ours, from_file, from_environment(environ), from_pairs(options.pairs), flags)
 
@@ -267,6 +285,40 @@ def _pace(options: argparse.Namespace) -> tuple[float | None, float | None]:
         found.append(number)
     rate, speed = found
     return rate, speed
+
+
+def _alerts(options: argparse.Namespace) -> int:
+    problems = []
+    listing = options.list or options.action == "ls"
+    if (options.action == "ack") != (options.id is not None):
+        problems.append("headrace alerts: ack and an ID belong together")
+    if listing and options.action == "ack":
+        problems.append("headrace alerts: --list or ack, not both")
+    if options.json and not listing:
+        problems.append("--json: only with ls")
+    if (options.by is not None or options.note) and options.action != "ack":
+        problems.append("--by and --note: only with ack")
+    if problems:
+        raise BadConfig(problems)
+    config = _options(options, os.environ)
+    from headrace.stream import alerts  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    if listing:
+        alerts.show(config, as_json=options.json)
+    elif options.action == "ack":
+        alerts.acknowledge(config, options.id, by=_user() if options.by is None else options.by, note=options.note)
+    else:
+        alerts.forward(config)
+    return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return ""
 
 
 def _config(options: argparse.Namespace) -> int:

@@ -65,6 +65,22 @@ def prepare(
     return _bytes_max(admin, outputs)
 
 
+def see_to(config: Config, names: Sequence[str], *, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Wait for the broker, however long it takes, and see to it that these topics are there."""
+    heard: deque[KafkaError] = deque(maxlen=1)
+    admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
+    cluster, known = _known(admin, config, stopped, heard)
+    missing = [] if stopped() else [topic for topic in names if topic not in known]
+    if missing and not config.create_topics:
+        told = ", ".join(missing)
+        raise TopicMissing(f"on {config.broker} there is no topic {told}; create it, or set create_topics=true")
+    if cluster.startswith(MOCK_CLUSTER):
+        for topic in missing:
+            admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+    else:
+        _create(admin, config, missing)
+
+
 def bytes_max(config: Config, topic: str, *, create: bool) -> int:
     """Return the largest record of an output, which is created if it is missing and that is wanted and allowed."""
     admin = AdminClient(clients.admin_settings(config))

@@ -23,6 +23,12 @@ NUMBERS = {name: option for name, option in OPTIONS.items() if type(option.defau
 CHOICES = {name: option for name, option in OPTIONS.items() if option.allowed}
 TRUTHS = [name for name, option in OPTIONS.items() if isinstance(option.default, bool)]
 TEXTS = [name for name, option in OPTIONS.items() if option.default.__class__ is str and not option.allowed]
+# Texts that have to be something in particular.
+SUCH_AS = {
+    "alert_webhooks": "https://example.com/{}",
+    "alert_slack_webhooks": "https://example.com/{}",
+    "alert_networks": "10.0.0.0/{}",
+}
 # What else must be set for an option to reach its own bound, because of a relation between the two.
 COMPANY = {
     ("commit_interval_ms", 60_000): {"transaction_timeout_ms": 900_000},
@@ -135,7 +141,8 @@ def test_what_is_no_truth_value_is_told_so(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_is_taken_as_it_is(name: str) -> None:
-    assert getattr(config_of(**{name: "some-text.1"}), name) == "some-text.1"
+    text = SUCH_AS.get(name, "some-text.{}").format(8)
+    assert getattr(config_of(**{name: text}), name) == text
 
 
 RELATIONS = {
@@ -165,8 +172,8 @@ RELATIONS = {
     "topics": (
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "a"},
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "c"},
-        "topic_predictions, topic_alerts, topic_dead_letters, topic_outcomes, topic_quality = a, b, a, outcomes, "
-        "quality: must be different topics",
+        "topic_predictions, topic_alerts, topic_dead_letters, topic_outcomes, topic_quality, topic_acknowledgements = "
+        "a, b, a, outcomes, quality, acknowledgements: must be different topics",
     ),
     "password": (
         {"kafka.sasl.password": "hunter2"},
@@ -269,7 +276,7 @@ def test_a_later_layer_wins(name: str) -> None:
     elif option and option.least is not None:
         values = [option.default] * 3 + [option.default + 1]
     else:
-        values = [f"value-{place}" for place in range(4)]
+        values = [SUCH_AS.get(name, "value-{}").format(8 + place) for place in range(4)]
     environment = f"HEADRACE_{name.upper().replace('.', '_')}"
     layers = [
         from_toml(f"{name} = {json.dumps(values[0])}", "file.toml"),

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from core.records import Alone, Record, Transaction, config_of, fraud
 
-from headrace.schemas import dead_letter
+from headrace.schemas import dead_letter, slack
+from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
@@ -57,6 +58,23 @@ ALERTS = [
             current_count=512,
             distances={"psi": 0.25},
         ),
+    ),
+]
+ACKNOWLEDGEMENTS = [
+    Acknowledgement(id="drift-amount-7", at=1_700_000_000.125, by="ada", note="é"),
+    Acknowledgement(id="drift-amount-7", at=0.0),
+]
+# What Slack gets of the alerts above, and of one that says what it should not be able to say.
+SLACK = [
+    *ALERTS,
+    Alert(
+        id="<!channel>",
+        at=1e300,
+        kind="drift",
+        state=AlertState.WORSE,
+        text="<!channel> look at <https://evil.example|this> & that",
+        series="<@U1>",
+        explained_by=[f"s{place}" for place in range(12)],
     ),
 ]
 QUALITY = [
@@ -150,6 +168,51 @@ def test_alerts_that_were_published_are_read() -> None:
     assert [msgspec.json.decode(line, type=Alert) for line in _lines("alerts.jsonl")] == ALERTS
 
 
+def test_acknowledgements_that_are_written_today_are_those_bytes() -> None:
+    assert encode_all(ACKNOWLEDGEMENTS) == _lines("acknowledgements.jsonl")
+
+
+def test_acknowledgements_that_were_published_are_read() -> None:
+    read = [msgspec.json.decode(line, type=Acknowledgement) for line in _lines("acknowledgements.jsonl")]
+    assert read == ACKNOWLEDGEMENTS
+
+
+def test_messages_to_slack_that_are_written_today_are_those_bytes() -> None:
+    assert [slack.message(alert) for alert in SLACK] == _lines("slack.jsonl")
+
+
+def test_nothing_that_an_alert_says_is_markup_for_slack() -> None:
+    for line in _lines("slack.jsonl"):
+        assert b"<" not in line
+        assert b">" not in line
+
+
+def test_a_message_to_slack_has_no_part_that_is_too_long_whatever_the_alert_says() -> None:
+    long = "&<a>" * 5_000
+    alert = Alert(
+        id=long,
+        at=1.0,
+        kind=long,
+        state=AlertState.RAISED,
+        text=long,
+        series=long,
+        slice=long,
+        since=1.0,
+        explained_by=[long] * 100,
+        effect={f"{long}{place}": 0.1 for place in range(100)},
+        action=long,
+        evidence=Evidence(distances={f"{long}{place}": 0.1 for place in range(100)}),
+    )
+    message = msgspec.json.decode(slack.message(alert))
+    header, section, facts, context = message["blocks"]
+    assert len(header["text"]["text"]) <= 150
+    assert len(section["text"]["text"]) <= 3_000
+    assert len(facts["fields"]) <= 10
+    assert all(len(field["text"]) <= 2_000 for field in facts["fields"])
+    assert len(context["elements"][0]["text"]) <= 2_000
+    assert len(message["text"]) <= 3_000
+
+
 def test_reports_on_quality_that_are_written_today_are_those_bytes() -> None:
     assert encode_all(QUALITY) == _lines("quality.jsonl")
 
@@ -181,7 +244,14 @@ def test_no_reason_was_renamed_or_dropped() -> None:
 
 
 if __name__ == "__main__":  # for a new folder, before its first release
-    every = (("transactions", EVENTS), ("predictions", PREDICTIONS), ("alerts", ALERTS), ("quality", QUALITY))
+    every = (
+        ("transactions", EVENTS),
+        ("predictions", PREDICTIONS),
+        ("alerts", ALERTS),
+        ("acknowledgements", ACKNOWLEDGEMENTS),
+        ("quality", QUALITY),
+    )
     for file, structs in every:
         (WIRE / f"{file}.jsonl").write_bytes(b"".join(encode(one) + b"\n" for one in structs))
+    (WIRE / "slack.jsonl").write_bytes(b"".join(slack.message(one) + b"\n" for one in SLACK))
     (WIRE / "dead-letters.json").write_text(json.dumps(_letters(), indent=2, ensure_ascii=False) + "\n")
