@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure
+from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, Wide
 from headrace.schemas.event import Truth
 from headrace.schemas.outcome import By
 
@@ -15,6 +15,7 @@ WAITING_MAX = 1_000_000  # events per partition
 EARLY_MAX = 100_000  # labels per partition that came before their event
 LEAVE_SHARE = 64  # when too many wait, one in so many leaves
 CLOCK_COUNT = 64  # events of which the median says what time it is: one absurd time moves nothing
+SCORES = ("static", "online", "score")
 
 Id = str | int
 
@@ -89,6 +90,9 @@ class Waiting:
     one (a revision), one that came too late, or before its event. An event's time is up when its ``within`` has
     passed, by the times of events or by the clock on the wall; both are given, none is read here.
 
+    What is looked through whenever time passes is in memory. Features and scores are read once, when a label comes,
+    and are where ``wide`` keeps them, an event's beside each other.
+
     >>> truth = Truth(None, "label", within=60.0, otherwise=0.0)
     >>> waiting = Waiting(["amount"], truth)
     >>> one = np.zeros(1)
@@ -100,7 +104,13 @@ class Waiting:
     """
 
     def __init__(
-        self, features: Sequence[str], truth: Truth, *, waiting_max: int = WAITING_MAX, early_max: int = EARLY_MAX
+        self,
+        features: Sequence[str],
+        truth: Truth,
+        *,
+        waiting_max: int = WAITING_MAX,
+        early_max: int = EARLY_MAX,
+        wide: Callable[[int], Wide] = Wide,
     ) -> None:
         self._truth = truth
         self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
@@ -116,12 +126,10 @@ class Waiting:
                 "wrote": Measure("f8", NEVER),
                 "label": Measure("f8", np.nan),
                 "since": Measure("f8", np.nan),
-                "static": Measure("f8", np.nan),
-                "online": Measure("f8", np.nan),
-                "score": Measure("f8", np.nan),
-                "features": Measure("f8", 0.0, width=max(1, len(features))),
             }
         )
+        self._feature_count = max(1, len(features))
+        self._wide = wide(self._feature_count + len(SCORES))
         self._early: dict[Id, tuple[Any, float, float, float]] = {}  # key, at, label, wrote
         self._arrived = 0
         self._clock = np.full(CLOCK_COUNT, NEVER)
@@ -182,6 +190,7 @@ class Waiting:
         rows = self._ids.add_all(scored.ids)
         count = self._ids.row_count
         self._rows.grow(count)
+        self._wide.grow(count)
         self._keys.extend([None] * (count - len(self._keys)))
         for row, key in zip(rows.tolist(), scored.keys, strict=True):
             self._keys[row] = key
@@ -192,8 +201,13 @@ class Waiting:
         self._rows["arrived"][rows] = self._arrived + np.arange(scored.size)
         self._rows["standing"][rows] = Standing.WAITING
         self._rows["label"][rows] = self._rows["since"][rows] = np.nan
-        for name in ("at", "wrote", "features", "static", "online", "score"):
-            self._rows[name][rows] = getattr(scored, name)
+        self._rows["at"][rows], self._rows["wrote"][rows] = scored.at, scored.wrote
+        features, made = self._feature_count, np.empty((scored.size, self._wide.rows.shape[1]))
+        made[:, :features] = scored.features
+        for place, name in enumerate(SCORES, start=features):
+            made[:, place] = getattr(scored, name)
+        self._wide.rows[rows] = made
+        self._wide.touched(len(rows))
         self._arrived += scored.size
         self._next_event = min(self._next_event, float(scored.at.min()) + self._truth.within)
         self._next_wall = min(self._next_wall, float(scored.wrote.min()) + self._truth.within)
@@ -298,7 +312,7 @@ class Waiting:
             [key for _, key, *_ in labels],
             none,
             none,
-            np.full((len(labels), self._rows["features"].shape[1]), np.nan),
+            np.full((len(labels), self._feature_count), np.nan),
             none,
             none,
             none,
@@ -343,7 +357,10 @@ class Waiting:
 
     def _outcomes(self, by: list[By], at: Any, labels: Any, was: Any, rows: Ints) -> Outcomes:
         listed = rows.tolist()
-        columns = [self._rows[name][rows] for name in ("at", "wrote", "features", "static", "online", "score")]
+        made, features = self._wide.rows[rows], self._feature_count
+        self._wide.touched(len(rows))
+        scores = [made[:, place] for place in range(features, made.shape[1])]
+        columns = [self._rows["at"][rows], self._rows["wrote"][rows], made[:, :features], *scores]
         groups = [self._groups[row] for row in listed] if self._groups else []
         of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
         told = (np.asarray(column, np.float64) for column in (at, labels, was))
@@ -354,7 +371,7 @@ class Waiting:
     @property
     def bytes(self) -> int:
         """What it takes of memory, without the labels that wait."""
-        return self._ids.bytes + self._rows.bytes + 8 * (len(self._keys) + len(self._groups))
+        return self._ids.bytes + self._rows.bytes + self._wide.bytes + 8 * (len(self._keys) + len(self._groups))
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -362,7 +379,7 @@ class Waiting:
             "ids": self._ids.dump(),
             "keys": list(self._keys),
             "groups": list(self._groups),
-            "rows": self._rows.dump(self._ids.row_count),
+            "rows": {**self._rows.dump(self._ids.row_count), **self._wide_dump()},
             "early": [[one, *early] for one, early in self._early.items()],
             "arrived": self._arrived,
             "clock": self._clock.copy(),
@@ -370,11 +387,31 @@ class Waiting:
             "counts": dict(self.counts),
         }
 
+    def _wide_dump(self) -> dict[str, Array]:
+        """Return features and scores; those of events that were forgotten are in nobody's snapshot."""
+        count, features = self._ids.row_count, self._feature_count
+        made = {"features": self._wide.rows[:count, :features].copy()}
+        made |= {name: self._wide.rows[:count, place].copy() for place, name in enumerate(SCORES, start=features)}
+        self._wide.touched(count)
+        free = self._ids.free
+        for name, column in made.items():
+            column[free] = 0.0 if name == "features" else np.nan
+        return made
+
+    def _wide_load(self, data: Mapping[str, Array]) -> None:
+        count, features = self._ids.row_count, self._feature_count
+        self._wide.grow(count)
+        self._wide.rows[:count, :features] = data["features"]
+        for place, name in enumerate(SCORES, start=features):
+            self._wide.rows[:count, place] = data[name]
+        self._wide.touched(count)
+
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
         self._ids = Keys.load(data["ids"])
         self._keys, self._groups = list(data["keys"]), list(data["groups"])
         self._rows.load(data["rows"])
+        self._wide_load(data["rows"])
         self._early = {one: (key, at, label, wrote) for one, key, at, label, wrote in data["early"]}
         self._arrived, self._clock, self._clocked = data["arrived"], data["clock"].copy(), data["clocked"]
         self.counts = Counter(data["counts"])

@@ -8,7 +8,7 @@ import numpy as np
 from headrace.models.baselines import Baselines
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
-from headrace.models.memory import Floats
+from headrace.models.memory import Floats, Wide
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
@@ -34,9 +34,10 @@ class Learning:
         mixer: Mixer | None = None,
         judges: Mapping[str, Quality] | None = None,
         baselines: Baselines | None = None,
+        wide: Callable[[int], Wide] = Wide,
     ) -> None:
         self.features = tuple(features)
-        self.waiting = Waiting(features, truth) if truth else None  # labels come with their events otherwise
+        self.waiting = Waiting(features, truth, wide=wide) if truth else None  # labels come with their events otherwise
         self.learner = learner
         self.mixer = mixer
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline

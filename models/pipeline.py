@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, pairwise, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_origin
@@ -19,6 +19,7 @@ from headrace.models.keyed import KeyedFeature
 from headrace.models.labels import Outcomes, Scored
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
+from headrace.models.memory import Wide
 from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear, Model
@@ -146,17 +147,18 @@ class Pipeline:
         """Say whether labels come."""
         return self.labels is not None or self.label_field is not None
 
-    def fresh(self, *, waits: bool = True) -> State:
+    def fresh(self, *, waits: bool = True, wide: Callable[[int], Wide] = Wide) -> State:
         """Return the state of a partition of which nothing was seen yet.
 
-        Without ``waits`` no event is kept for its label: that is for whoever has events alone.
+        Without ``waits`` no event is kept for its label: that is for whoever has events alone. ``wide`` makes what
+        keeps features and scores of events until their labels come, which may be elsewhere than in memory.
         """
-        learning, said = self._fresh_learning(waits=waits) if self.learns else (None, "")
+        learning, said = self._fresh_learning(waits=waits, wide=wide) if self.learns else (None, "")
         return State(
             self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback, learning=learning, said=said
         )
 
-    def _fresh_learning(self, *, waits: bool) -> tuple[Learning, str]:
+    def _fresh_learning(self, *, waits: bool, wide: Callable[[int], Wide]) -> tuple[Learning, str]:
         truth = self.labels.truth if self.labels is not None and waits else None
         learner = learner_of(self.online, kind=self.kind) if self.online is not None else None
         both = learner is not None and self.static is not None and self.combine is not None
@@ -166,7 +168,7 @@ class Pipeline:
         baselines = Baselines(self.kind)
         judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
         learning = Learning(
-            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines
+            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines, wide=wide
         )
         model = _ADDRESS.sub("", repr(self.online))
         asked = truth and (truth.field, truth.within, truth.otherwise)

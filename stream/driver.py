@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from confluent_kafka import Message
 
+from headrace.models.memory import Wide
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config, Given, configure
@@ -427,6 +428,7 @@ class _Changelog(Memories):
         # Nobody waits for a partition here.
         poller: Any = SimpleNamespace(partitions={})
         super().__init__(pipeline, config, poller, bytes_max=BYTES_MAX, folder=Path(), lineage="")
+        self._wide = Wide
         self._records = records
 
     def memory(self, number: int, where: Where | None) -> Memory:
