@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from headrace.models.baselines import Baselines
+from headrace.models.brake import Brake
 from headrace.models.combine import Combination, by_recent_loss
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
@@ -19,6 +20,7 @@ from headrace.models.keyed import KeyedFeature
 from headrace.models.labels import Outcomes, Scored
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
+from headrace.models.limits import Limits
 from headrace.models.memory import Wide
 from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
@@ -90,6 +92,8 @@ class Pipeline:
         online: Any = None,
         combine: Combination | None = None,
         kind: Kind | None = None,
+        limits: Limits | None = None,
+        brake: Brake | None = None,
         quality_window: str = "1d",
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
@@ -106,6 +110,8 @@ class Pipeline:
         self.combine = combine or (by_recent_loss if static is not None and online is not None else None)
         self.asked_kind = kind
         self.kind: Kind = kind or "binary"
+        self.limits = limits  # of what labels may teach
+        self.brake = brake  # what stops a learner that has become bad
         self.quality_window = quality_window
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
@@ -121,7 +127,8 @@ class Pipeline:
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
         self._prediction = prediction_type(events, name, self.version)
-        self._outcome = outcome_type(events, name, self.version)
+        self._limited = limits is not None or brake is not None
+        self._outcome = outcome_type(events, name, self.version, limited=self._limited)
         self._group_field = self.combine.per if self.combine is not None else None
 
     def __repr__(self) -> str:
@@ -168,7 +175,16 @@ class Pipeline:
         baselines = Baselines(self.kind)
         judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
         learning = Learning(
-            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines, wide=wide
+            tuple(self.features),
+            truth,
+            learner=learner,
+            mixer=mixer,
+            judges=judges,
+            baselines=baselines,
+            limits=self.limits,
+            brake=self.brake,
+            has_static=self.static is not None,
+            wide=wide,
         )
         model = _ADDRESS.sub("", repr(self.online))
         asked = truth and (truth.field, truth.within, truth.otherwise)
@@ -222,15 +238,18 @@ class Pipeline:
             "labels": told[places],
             "wrote": (at if wrote is None else wrote)[places],
         }
+        if self.limits is not None and self.limits.source:
+            given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
         outcomes = state.learning.label(**given)
         change = [{"told": given}] if len(places) else None
-        return Effects([], rejections, [], change, self._outcomes(outcomes))
+        return Effects([], rejections, self._alerts(state.learning), change, self._outcomes(outcomes))
 
     def tick(self, state: State, *, wall: float, event: float) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
         assert state.learning is not None
         outcomes = state.learning.tick(wall=wall, event=event)
-        return Effects([], [], [], [{"tick": {"wall": wall, "event": event}}], self._outcomes(outcomes))
+        change = [{"tick": {"wall": wall, "event": event}}]
+        return Effects([], [], self._alerts(state.learning), change, self._outcomes(outcomes))
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -285,7 +304,8 @@ class Pipeline:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
-            return Effects(predictions, rejections, [], change, self._outcomes(outcomes))
+            alerts = self._alerts(state.learning)
+            return Effects(predictions, rejections, alerts, change, self._outcomes(outcomes))
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
         return Effects(predictions, rejections, [], change)
@@ -348,7 +368,24 @@ class Pipeline:
         numbers = (outcomes.at, outcomes.labels, outcomes.was, of.at, of.score, of.static, of.online)
         columns = (map(_number, column.tolist()) for column in numbers)
         ids = [of.ids] if self.wire.id == self.wire.key else [of.ids, of.keys]
-        return list(map(self._outcome, *ids, outcomes.by, *columns))
+        if not self._limited:
+            return list(map(self._outcome, *ids, outcomes.by, *columns))
+        ours = repeat(self.name), repeat(self.version)
+        return list(map(self._outcome, *ids, outcomes.by, *columns, *ours, outcomes.withheld or repeat(None)))
+
+    def _alerts(self, learning: Learning) -> list[Alert]:
+        """Say when the learner was stopped, and when it counts again."""
+        return [
+            Alert(
+                id=f"{self.name}-learner-{turn.number}",
+                at=turn.at,
+                kind="learner",
+                state="raised" if turn.raised else "cleared",
+                text=turn.text,
+                evidence=turn.evidence,
+            )
+            for turn in learning.turns()
+        ]
 
     def _not_true(self, at: int, value: Any) -> Rejection:
         allowed = {"binary": "0 and 1", "anomaly": "0 and 1", "multiclass": "whole numbers"}.get(self.kind, "numbers")
@@ -516,6 +553,18 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield from problems_of(pipeline.online, pipeline.asked_kind)
         if not pipeline.learns:
             yield "online: it learns from labels, and there are none; name them by labels="
+    if pipeline.limits is not None:
+        yield from pipeline.limits.problems(labels if truth is not None else None)
+        if pipeline.online is None:
+            yield "limits: nothing learns; name a learner by online="
+    if pipeline.brake is not None:
+        learns = pipeline.online is not None
+        kind = (
+            learner_of(pipeline.online, kind=pipeline.asked_kind).kind
+            if learns and not list(problems_of(pipeline.online, pipeline.asked_kind))
+            else "binary"
+        )
+        yield from pipeline.brake.problems(kind, learns=learns, waits=truth is not None)
     combine = pipeline.combine
     if combine is not None and (pipeline.static is None or pipeline.online is None):
         yield "combine: it makes one score of two, and there is one model"
