@@ -83,7 +83,7 @@ class Outcomes(NamedTuple):
         listed = places.tolist()
         kept, sources = ([one[at] for at in listed] if one else [] for one in (self.by, self.sources))
         columns = (self.at, self.labels, self.was, self.since, self.wrote)
-        return Outcomes(kept, *(one[places] for one in columns), sources, self.of.only(places))
+        return Outcomes._make([kept, *(one[places] for one in columns), sources, self.of.only(places), ()])
 
 
 _KINDS = (By.LABEL, By.REVISION, By.LATE, By.TIMEOUT)
@@ -425,7 +425,7 @@ class Waiting:
         of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
         told = (np.asarray(column, np.float64) for column in (at, labels, was))
         wrote = np.full(len(rows), np.nan) if wrote is None else wrote
-        return Outcomes(by, *told, self._rows["since"][rows], wrote, list(sources), of)
+        return Outcomes._make([by, *told, self._rows["since"][rows], wrote, list(sources), of, ()])
 
     # What is kept.
 
@@ -510,4 +510,4 @@ def _together(parts: Sequence[Outcomes]) -> Outcomes:
     asked = any(one.sources for one in some)  # of what became known by no record nobody is the source
     some = [one._replace(sources=one.sources or [None] * one.size) for one in some] if asked else some
     columns = [joined([getattr(one, name) for one in some]) for name in Outcomes._fields[:-2]]
-    return Outcomes(*columns, of)
+    return Outcomes._make([*columns, of, ()])
