@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure
+from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, Wide
 from headrace.schemas.event import Truth
-from headrace.schemas.outcome import By
+from headrace.schemas.outcome import By, Withheld
 
 WAITING_MAX = 1_000_000  # events per partition
 EARLY_MAX = 100_000  # labels per partition that came before their event
 LEAVE_SHARE = 64  # when too many wait, one in so many leaves
 CLOCK_COUNT = 64  # events of which the median says what time it is: one absurd time moves nothing
+SCORES = ("static", "online", "score")
 
 Id = str | int
 
@@ -60,7 +61,10 @@ class Outcomes(NamedTuple):
     labels: Floats
     was: Floats  # NaN where nothing was known
     since: Floats  # when what was taken for true first was
+    wrote: Floats  # when the label's record was written; NaN where there is none
+    sources: list[Any]  # who said so; empty where nobody asks
     of: Scored
+    withheld: Sequence[Withheld | None] = ()  # what kept it from teaching; empty where nothing can
 
     @property
     def size(self) -> int:
@@ -72,14 +76,29 @@ class Outcomes(NamedTuple):
         places = np.array([at for at, one in enumerate(self.by) if one in by], np.int64)
         if len(places) == len(self.by):
             return self
-        kept = [self.by[at] for at in places.tolist()]
-        columns = (self.at, self.labels, self.was, self.since)
-        return Outcomes._make([kept, *(one[places] for one in columns), self.of.only(places)])
+        return self.some(places)
+
+    def some(self, places: Ints) -> "Outcomes":
+        """Return those in these places."""
+        listed = places.tolist()
+        kept, sources = ([one[at] for at in listed] if one else [] for one in (self.by, self.sources))
+        columns = (self.at, self.labels, self.was, self.since, self.wrote)
+        return Outcomes._make([kept, *(one[places] for one in columns), sources, self.of.only(places), ()])
 
 
 _KINDS = (By.LABEL, By.REVISION, By.LATE, By.TIMEOUT)
 _LABEL, _REVISION, _LATE, _TIMEOUT = range(4)
 TEACHES = frozenset({By.LABEL, By.TIMEOUT})  # what is true of an event becomes known for the first time
+
+
+class Early(NamedTuple):
+    """A label that came before its event."""
+
+    key: Any
+    at: float
+    label: float
+    wrote: float
+    source: Any = None
 
 
 class Waiting:
@@ -88,6 +107,9 @@ class Waiting:
     Whatever comes is told apart by what is known already: the first label of an event, the same one again, another
     one (a revision), one that came too late, or before its event. An event's time is up when its ``within`` has
     passed, by the times of events or by the clock on the wall; both are given, none is read here.
+
+    What is looked through whenever time passes is in memory. Features and scores are read once, when a label comes,
+    and are where ``wide`` keeps them, an event's beside each other.
 
     >>> truth = Truth(None, "label", within=60.0, otherwise=0.0)
     >>> waiting = Waiting(["amount"], truth)
@@ -100,7 +122,13 @@ class Waiting:
     """
 
     def __init__(
-        self, features: Sequence[str], truth: Truth, *, waiting_max: int = WAITING_MAX, early_max: int = EARLY_MAX
+        self,
+        features: Sequence[str],
+        truth: Truth,
+        *,
+        waiting_max: int = WAITING_MAX,
+        early_max: int = EARLY_MAX,
+        wide: Callable[[int], Wide] = Wide,
     ) -> None:
         self._truth = truth
         self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
@@ -116,13 +144,11 @@ class Waiting:
                 "wrote": Measure("f8", NEVER),
                 "label": Measure("f8", np.nan),
                 "since": Measure("f8", np.nan),
-                "static": Measure("f8", np.nan),
-                "online": Measure("f8", np.nan),
-                "score": Measure("f8", np.nan),
-                "features": Measure("f8", 0.0, width=max(1, len(features))),
             }
         )
-        self._early: dict[Id, tuple[Any, float, float, float]] = {}  # key, at, label, wrote
+        self._feature_count = max(1, len(features))
+        self._wide = wide(self._feature_count + len(SCORES))
+        self._early: dict[Id, Early] = {}
         self._arrived = 0
         self._clock = np.full(CLOCK_COUNT, NEVER)
         self._clocked = 0
@@ -157,7 +183,7 @@ class Waiting:
     def add(self, scored: Scored) -> Outcomes:
         """Let events wait; return what is known already of some."""
         if not scored.size:
-            return self._outcomes([], [], [], [], np.empty(0, np.int64))
+            return self._nothing()
         last = scored.at[-CLOCK_COUNT:]
         self._clock[(self._clocked + scored.size - len(last) + np.arange(len(last))) % CLOCK_COUNT] = last
         self._clocked += scored.size
@@ -182,6 +208,7 @@ class Waiting:
         rows = self._ids.add_all(scored.ids)
         count = self._ids.row_count
         self._rows.grow(count)
+        self._wide.grow(count)
         self._keys.extend([None] * (count - len(self._keys)))
         for row, key in zip(rows.tolist(), scored.keys, strict=True):
             self._keys[row] = key
@@ -192,8 +219,13 @@ class Waiting:
         self._rows["arrived"][rows] = self._arrived + np.arange(scored.size)
         self._rows["standing"][rows] = Standing.WAITING
         self._rows["label"][rows] = self._rows["since"][rows] = np.nan
-        for name in ("at", "wrote", "features", "static", "online", "score"):
-            self._rows[name][rows] = getattr(scored, name)
+        self._rows["at"][rows], self._rows["wrote"][rows] = scored.at, scored.wrote
+        features, made = self._feature_count, np.empty((scored.size, self._wide.rows.shape[1]))
+        made[:, :features] = scored.features
+        for place, name in enumerate(SCORES, start=features):
+            made[:, place] = getattr(scored, name)
+        self._wide.rows[rows] = made
+        self._wide.touched(len(rows))
         self._arrived += scored.size
         self._next_event = min(self._next_event, float(scored.at.min()) + self._truth.within)
         self._next_wall = min(self._next_wall, float(scored.wrote.min()) + self._truth.within)
@@ -201,23 +233,48 @@ class Waiting:
     def _joined(self, ids: Sequence[Id]) -> Outcomes:
         """Give events the labels that came before them."""
         there = [one for one in ids if one in self._early] if self._early else []
-        keys, at, labels, wrote = zip(*map(self._early.pop, there), strict=True) if there else ((), (), (), ())
-        return self.label(there, keys, at=np.array(at), labels=np.array(labels), wrote=np.array(wrote))
+        if not there:
+            return self._nothing()
+        keys, at, labels, wrote, sources = zip(*map(self._early.pop, there), strict=True)
+        given = {"at": np.array(at), "labels": np.array(labels), "wrote": np.array(wrote)}
+        return self.label(there, keys, **given, sources=sources if any(one is not None for one in sources) else ())
 
-    def label(self, ids: Sequence[Id], keys: Sequence[Any], *, at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
-        """Take labels; return what became known by them. A label that is NaN says that nobody knows."""
-        made = [self._label(ids[run], keys[run], at[run], labels[run], wrote[run]) for run in _runs(ids)]
-        return _together(made) if made else self._outcomes([], [], [], [], np.empty(0, np.int64))
+    def label(
+        self,
+        ids: Sequence[Id],
+        keys: Sequence[Any],
+        *,
+        at: Floats,
+        labels: Floats,
+        wrote: Floats,
+        sources: Sequence[Any] = (),
+    ) -> Outcomes:
+        """Take labels; return what became known by them. A label that is NaN says that nobody knows.
 
-    def _label(self, ids: Sequence[Id], keys: Sequence[Any], at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
+        ``sources`` say who said each, where somebody asks for that.
+        """
+        made = [self._label(ids[run], keys[run], at[run], labels[run], wrote[run], sources[run]) for run in _runs(ids)]
+        return _together(made) if made else self._nothing()
+
+    def _label(
+        self,
+        ids: Sequence[Id],
+        keys: Sequence[Any],
+        at: Floats,
+        labels: Floats,
+        wrote: Floats,
+        sources: Sequence[Any],
+    ) -> Outcomes:
         """Take labels of which no two are of the same event."""
         unknown = np.isnan(labels)
         self.counts["null"] += int(unknown.sum())
         rows = self._ids.found(ids)
         for place in np.flatnonzero((rows < 0) & ~unknown).tolist():
-            self._wait(ids[place], keys[place], float(at[place]), float(labels[place]), float(wrote[place]))
+            numbers = float(at[place]), float(labels[place]), float(wrote[place])
+            self._wait(ids[place], Early(keys[place], *numbers, sources[place] if sources else None))
         known = np.flatnonzero((rows >= 0) & ~unknown)
-        rows, at, labels = rows[known], at[known], labels[known]
+        rows, at, labels, wrote = rows[known], at[known], labels[known], wrote[known]
+        sources = [sources[place] for place in known.tolist()] if sources else []
         standing, was = self._rows["standing"][rows], self._rows["label"][rows]
         up = self._rows["at"][rows] + self._truth.within
         late = (at > up) & (standing == Standing.WAITING)
@@ -233,7 +290,8 @@ class Waiting:
             by = np.concatenate([by, np.full(len(places), _TIMEOUT)])
             rows, at = np.concatenate([rows, rows[places]]), np.concatenate([at, up[places]])
             labels = np.concatenate([labels, otherwise])
-            was = np.concatenate([was, np.full(len(places), np.nan)])
+            was, wrote = (np.concatenate([one, np.full(len(places), np.nan)]) for one in (was, wrote))
+            sources += [None] * len(places) if sources else []
         same = was == labels
         self.counts["duplicate"] += int(same.sum())
         chosen = np.argsort(order)
@@ -244,17 +302,19 @@ class Waiting:
         self._rows["label"][rows[told]] = labels[told]
         self._rows["standing"][rows[told]] = Standing.LABELLED
         self.counts.update(_KINDS[one].value for one in by.tolist() if one != _TIMEOUT)
-        return self._outcomes([_KINDS[one] for one in by.tolist()], at, labels, was, rows)
+        told = [_KINDS[one] for one in by.tolist()]
+        said = [sources[place] for place in chosen.tolist()] if sources else []
+        return self._outcomes(told, at, labels, was, rows, wrote[chosen], said)
 
-    def _wait(self, one: Id, key: Any, at: float, label: float, wrote: float) -> None:
+    def _wait(self, one: Id, early: Early) -> None:
         before = self._early.pop(one, None)
         if before is not None:
-            self.counts["duplicate" if before[2] == label else "early_revised"] += 1
+            self.counts["duplicate" if before.label == early.label else "early_revised"] += 1
         else:
             self.counts["early"] += 1
-        self._early[one] = (key, at, label, wrote)
-        self._next_event = min(self._next_event, at + self._truth.within)
-        self._next_wall = min(self._next_wall, wrote + self._truth.within)
+        self._early[one] = early
+        self._next_event = min(self._next_event, early.at + self._truth.within)
+        self._next_wall = min(self._next_wall, early.wrote + self._truth.within)
 
     def tick(self, *, wall: float, event: float) -> Outcomes:
         """Do what is to be done now that it is so late: time events out, forget them, give up labels without event."""
@@ -288,25 +348,26 @@ class Waiting:
     def _orphans(self, wall: float, event: float) -> Outcomes:
         """Give up labels whose event did not come, the oldest first, and those for which there is no room."""
         within = self._truth.within
-        gone = [one for one, (_, at, _, wrote) in self._early.items() if at + within <= event or wrote + within <= wall]
+        gone = [one for one, it in self._early.items() if it.at + within <= event or it.wrote + within <= wall]
         gone += list(self._early)[: max(0, len(self._early) - len(gone) - self._early_max)]
         self.counts[By.ORPHAN] += len(gone)
-        labels = [(one, *self._early.pop(one)) for one in dict.fromkeys(gone)]
+        labels = [(one, self._early.pop(one)) for one in dict.fromkeys(gone)]
         none = np.full(len(labels), np.nan)
         of = Scored(
-            [one for one, *_ in labels],
-            [key for _, key, *_ in labels],
+            [one for one, _ in labels],
+            [it.key for _, it in labels],
             none,
             none,
-            np.full((len(labels), self._rows["features"].shape[1]), np.nan),
+            np.full((len(labels), self._feature_count), np.nan),
             none,
             none,
             none,
             [None] * len(labels) if self._groups else [],
         )
-        at = np.array([at for _, _, at, _, _ in labels], np.float64)
-        told = np.array([label for _, _, _, label, _ in labels], np.float64)
-        return Outcomes([By.ORPHAN] * len(labels), at, told, none, none, of)
+        at, told, wrote = (
+            np.array([getattr(it, name) for _, it in labels], np.float64) for name in ("at", "label", "wrote")
+        )
+        return Outcomes([By.ORPHAN] * len(labels), at, told, none, none, wrote, [], of)
 
     def _make_room(self) -> None:
         """Forget the events that wait for longest."""
@@ -337,24 +398,41 @@ class Waiting:
         span = np.where(standing == Standing.WAITING, within, self._stays)
         self._next_event = float(np.min(self._rows["at"][:count] + span, where=arrived >= 0, initial=np.inf))
         self._next_wall = float(np.min(self._rows["wrote"][:count] + span, where=arrived >= 0, initial=np.inf))
-        for _, at, _, wrote in self._early.values():
-            self._next_event = min(self._next_event, at + within)
-            self._next_wall = min(self._next_wall, wrote + within)
+        for early in self._early.values():
+            self._next_event = min(self._next_event, early.at + within)
+            self._next_wall = min(self._next_wall, early.wrote + within)
 
-    def _outcomes(self, by: list[By], at: Any, labels: Any, was: Any, rows: Ints) -> Outcomes:
+    def _nothing(self) -> Outcomes:
+        return self._outcomes([], [], [], [], np.empty(0, np.int64))
+
+    def _outcomes(
+        self,
+        by: list[By],
+        at: Any,
+        labels: Any,
+        was: Any,
+        rows: Ints,
+        wrote: Floats | None = None,
+        sources: Sequence[Any] = (),
+    ) -> Outcomes:
+        """Return what became known of the events in these rows; without ``wrote``, by no record."""
         listed = rows.tolist()
-        columns = [self._rows[name][rows] for name in ("at", "wrote", "features", "static", "online", "score")]
+        made, features = self._wide.rows[rows], self._feature_count
+        self._wide.touched(len(rows))
+        scores = [made[:, place] for place in range(features, made.shape[1])]
+        columns = [self._rows["at"][rows], self._rows["wrote"][rows], made[:, :features], *scores]
         groups = [self._groups[row] for row in listed] if self._groups else []
         of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
         told = (np.asarray(column, np.float64) for column in (at, labels, was))
-        return Outcomes._make([by, *told, self._rows["since"][rows], of])
+        wrote = np.full(len(rows), np.nan) if wrote is None else wrote
+        return Outcomes._make([by, *told, self._rows["since"][rows], wrote, list(sources), of, ()])
 
     # What is kept.
 
     @property
     def bytes(self) -> int:
         """What it takes of memory, without the labels that wait."""
-        return self._ids.bytes + self._rows.bytes + 8 * (len(self._keys) + len(self._groups))
+        return self._ids.bytes + self._rows.bytes + self._wide.bytes + 8 * (len(self._keys) + len(self._groups))
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -362,20 +440,40 @@ class Waiting:
             "ids": self._ids.dump(),
             "keys": list(self._keys),
             "groups": list(self._groups),
-            "rows": self._rows.dump(self._ids.row_count),
-            "early": [[one, *early] for one, early in self._early.items()],
+            "rows": {**self._rows.dump(self._ids.row_count), **self._wide_dump()},
+            "early": [[one, *early[: 4 if early.source is None else 5]] for one, early in self._early.items()],
             "arrived": self._arrived,
             "clock": self._clock.copy(),
             "clocked": self._clocked,
             "counts": dict(self.counts),
         }
 
+    def _wide_dump(self) -> dict[str, Array]:
+        """Return features and scores; those of events that were forgotten are in nobody's snapshot."""
+        count, features = self._ids.row_count, self._feature_count
+        made = {"features": self._wide.rows[:count, :features].copy()}
+        made |= {name: self._wide.rows[:count, place].copy() for place, name in enumerate(SCORES, start=features)}
+        self._wide.touched(count)
+        free = self._ids.free
+        for name, column in made.items():
+            column[free] = 0.0 if name == "features" else np.nan
+        return made
+
+    def _wide_load(self, data: Mapping[str, Array]) -> None:
+        count, features = self._ids.row_count, self._feature_count
+        self._wide.grow(count)
+        self._wide.rows[:count, :features] = data["features"]
+        for place, name in enumerate(SCORES, start=features):
+            self._wide.rows[:count, place] = data[name]
+        self._wide.touched(count)
+
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
         self._ids = Keys.load(data["ids"])
         self._keys, self._groups = list(data["keys"]), list(data["groups"])
         self._rows.load(data["rows"])
-        self._early = {one: (key, at, label, wrote) for one, key, at, label, wrote in data["early"]}
+        self._wide_load(data["rows"])
+        self._early = {one: Early(*early) for one, *early in data["early"]}
         self._arrived, self._clock, self._clocked = data["arrived"], data["clock"].copy(), data["clocked"]
         self.counts = Counter(data["counts"])
         self._look_ahead()
@@ -409,5 +507,7 @@ def _together(parts: Sequence[Outcomes]) -> Outcomes:
         [value for column in columns for value in column] if isinstance(columns[0], list) else np.concatenate(columns)
     )
     of = Scored._make(joined(columns) for columns in zip(*[one.of for one in some], strict=True))
-    by, *columns = (joined(columns) for columns in list(zip(*some, strict=True))[:-1])
-    return Outcomes._make([by, *columns, of])
+    asked = any(one.sources for one in some)  # of what became known by no record nobody is the source
+    some = [one._replace(sources=one.sources or [None] * one.size) for one in some] if asked else some
+    columns = [joined([getattr(one, name) for one in some]) for name in Outcomes._fields[:-2]]
+    return Outcomes._make([*columns, of, ()])

@@ -5,24 +5,27 @@ from typing import Any
 
 import numpy as np
 
+from headrace.models import snapshot
 from headrace.models.baselines import Baselines
+from headrace.models.brake import Brake, Braking, Turn
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
-from headrace.models.memory import Floats
+from headrace.models.limits import LARGE, Limiter, Limits
+from headrace.models.memory import Floats, Wide
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
-from headrace.schemas.outcome import By
+from headrace.schemas.outcome import By, Withheld
 
 REVISES = frozenset({By.REVISION})
-LARGE = 1e18  # no feature is larger; a learner that squares it, and adds up for years, stays finite
 
 
 class Learning:
     """Scores with what was learned, lets scored events wait for their labels, and learns from those.
 
     A label first says how good the published scores were, then teaches the combination, then the learner. Each
-    event teaches once, by the first that becomes known of it; what corrects that corrects the quality alone.
+    event teaches once, by the first that becomes known of it; what corrects that corrects the quality alone. What
+    ``limits`` or the ``brake`` withhold says how good scores were, and teaches neither.
     """
 
     def __init__(
@@ -34,14 +37,21 @@ class Learning:
         mixer: Mixer | None = None,
         judges: Mapping[str, Quality] | None = None,
         baselines: Baselines | None = None,
+        limits: Limits | None = None,
+        brake: Brake | None = None,
+        has_static: bool = False,
+        wide: Callable[[int], Wide] = Wide,
     ) -> None:
         self.features = tuple(features)
-        self.waiting = Waiting(features, truth) if truth else None  # labels come with their events otherwise
+        self.waiting = Waiting(features, truth, wide=wide) if truth else None  # labels come with their events otherwise
         self.learner = learner
         self.mixer = mixer
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
         self.baselines = baselines
-        self.taught = 0
+        self.limiter = Limiter(limits, len(self.features)) if limits is not None else None
+        self.braking = Braking(brake, has_static=has_static) if brake is not None else None
+        self.taught = 0  # events of which something became known, also where it was kept from teaching
+        self._turns: list[Turn] = []
         self.on_known: Callable[[Scored, Floats], None] | None = None  # hears what is true of events, once of each
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
@@ -57,7 +67,7 @@ class Learning:
 
     def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> Floats:
         """Return what both models say together; what one of them does not know, the other says alone."""
-        if self.mixer is None:
+        if self.mixer is None or (self.braking is not None and self.braking.holds):
             return np.where(np.isnan(static), online, static)
         scores: Floats = self.mixer.combined(static, online, groups)[0]
         return scores
@@ -94,15 +104,29 @@ class Learning:
         assert self.waiting is not None
         return self._heard(self.waiting.add(scored))
 
-    def label(self, ids: Sequence[Id], keys: Sequence[Any], *, at: Floats, labels: Floats, wrote: Floats) -> Outcomes:
+    def label(
+        self,
+        ids: Sequence[Id],
+        keys: Sequence[Any],
+        *,
+        at: Floats,
+        labels: Floats,
+        wrote: Floats,
+        sources: Sequence[Any] = (),
+    ) -> Outcomes:
         """Take labels, and learn from those that say something new."""
         assert self.waiting is not None
-        return self._heard(self.waiting.label(ids, keys, at=at, labels=labels, wrote=wrote))
+        return self._heard(self.waiting.label(ids, keys, at=at, labels=labels, wrote=wrote, sources=sources))
 
     def tick(self, *, wall: float, event: float) -> Outcomes:
         """Do what is to be done now that it is so late."""
         assert self.waiting is not None
         return self._heard(self.waiting.tick(wall=wall, event=event))
+
+    def turns(self) -> list[Turn]:
+        """Return when the learner was stopped or counted again since this was asked last."""
+        turns, self._turns = self._turns, []
+        return turns
 
     def known(self, scored: Scored, labels: Floats) -> None:
         """Note what was true of events whose labels came with them. Both models have learned it by now."""
@@ -126,16 +150,68 @@ class Learning:
             if self.on_known is not None:
                 self.on_known(of, labels)
             self._judge(teaching.at, of, labels)
-            self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
-            if self.learner is not None:
-                self._teach(of, labels)
             self.taught += teaching.size
+            if self.limiter is None and self.braking is None:
+                self._learn(teaching)
+            else:
+                withheld = iter(self._learn_within(teaching))
+                told = [next(withheld) if one in TEACHES else None for one in outcomes.by]
+                return outcomes._replace(withheld=told)
         return outcomes
+
+    def _learn(self, teaching: Outcomes) -> None:
+        """Teach the combination, then the learner."""
+        of, labels = teaching.of, teaching.labels
+        self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
+        if self.learner is not None:
+            self._teach(of, labels)
+
+    def _learn_within(self, teaching: Outcomes) -> list[Withheld | None]:
+        """Teach what is allowed, and say what kept the rest from it."""
+        withheld: list[Withheld | None] = [None] * teaching.size
+        if self.limiter is not None:
+            withheld = self.limiter.allow(teaching.wrote, teaching.sources or [None] * teaching.size)
+        places = np.array([place for place, one in enumerate(withheld) if one is None], np.int64)
+        while len(places):
+            some = teaching.some(places)
+            if self.braking is None:
+                self._learn(some)
+                break
+            of, teaches = some.of, self.braking.teaches
+            many = self.braking.take(some.labels, of.static, of.online, of.wrote, some.wrote)
+            now, places = places[:many], places[many:]
+            if teaches:
+                self._learn(teaching.some(now))
+            else:
+                for place in now.tolist():
+                    withheld[place] = Withheld.BRAKE
+            if self.braking.due:
+                self._decide(float(some.at[many - 1]))
+        return withheld
+
+    def _decide(self, at: float) -> None:
+        """Stop the learner, let it go on, or let it begin again."""
+        assert self.braking is not None
+        assert self.learner is not None
+        learner, mixer = self.learner, self.mixer
+
+        def learned() -> bytes:
+            return snapshot.encode([learner.dump(), None if mixer is None else mixer.dump()])
+
+        turn, good = self.braking.decide(at, learned)
+        if good is not None:
+            taught, mixed = snapshot.decode(good)
+            learner.load(taught)
+            if mixer is not None:
+                mixer.load(mixed)
+        if turn is not None:
+            self._turns.append(turn)
 
     def _teach(self, scored: Scored, labels: Floats) -> None:
         assert self.learner is not None
         learner = self.learner
-        columns = {name: scored.features[:, place].copy() for place, name in enumerate(self.features)}
+        features = scored.features if self.limiter is None else self.limiter.clipped(scored.features)
+        columns = {name: features[:, place].copy() for place, name in enumerate(self.features)}
 
         def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
             learner.learn(columns, labels)
@@ -167,10 +243,11 @@ class Learning:
             self.label(**part["told"])
         elif "tick" in part and self.waiting is not None:
             self.tick(**part["tick"])
+        self._turns.clear()  # they were told when it happened
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        return {
+        data = {
             "waiting": None if self.waiting is None else self.waiting.dump(),
             "learner": None if self.learner is None else self.learner.dump(),
             "mixer": None if self.mixer is None else [self.mixer.fingerprint, self.mixer.dump()],
@@ -178,6 +255,10 @@ class Learning:
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
+        for name, part in {"limits": self.limiter, "brake": self.braking}.items():
+            if part is not None:
+                data[name] = part.dump()
+        return data
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
@@ -193,6 +274,9 @@ class Learning:
                 part.load(held)
         if self.baselines is not None and data["baselines"] is not None:
             self.baselines.load(data["baselines"])
+        for name, guard in {"limits": self.limiter, "brake": self.braking}.items():
+            if guard is not None and name in data:
+                guard.load(data[name])
         self.taught = data["taught"]
 
 

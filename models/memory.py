@@ -55,6 +55,11 @@ class Keys:
         """How many rows there are, with those that are free."""
         return len(self._keys)
 
+    @property
+    def free(self) -> list[int]:
+        """The rows that were given away, and that nobody has."""
+        return self._free
+
     def known(self, key: Hashable) -> bool:
         """Say whether the key has a row."""
         return key in self._rows
@@ -185,6 +190,38 @@ def _grown(array: Array, room: int, fill: float) -> Array:
     grown = np.full((room, *array.shape[1:]), fill, array.dtype)
     grown[: len(array)] = array
     return grown
+
+
+class Wide:
+    """Rows of so many numbers, of which few are looked at: what of a state need not be in memory.
+
+    These are. Who has another place for them gives a class that keeps them there (``stream/scratch.py``): the numbers
+    are the same. What was never written may be anything.
+
+    >>> wide = Wide(3)
+    >>> wide.grow(2)
+    >>> wide.rows[[0, 1]] = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    >>> wide.rows[:2, 1]
+    array([2., 5.])
+    """
+
+    def __init__(self, width: int) -> None:
+        self.rows: Floats = np.empty((0, width))
+
+    def grow(self, count: int) -> None:
+        """Make room for so many rows."""
+        if count > len(self.rows):
+            grown = np.empty((max(ROWS_MIN, count, len(self.rows) * 3 // 2), self.rows.shape[1]))
+            grown[: len(self.rows)] = self.rows
+            self.rows = grown
+
+    def touched(self, count: int) -> None:
+        """Take note that so many rows were read or written."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return self.rows.nbytes
 
 
 class _Shelf:

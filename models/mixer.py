@@ -136,7 +136,7 @@ class Weighing:
 
     def _paired(self, static: Scores, online: Scores, labels: Any) -> tuple[Array, list[float], list[float]]:
         """Return which rows can be compared, and both losses of those."""
-        mine, theirs = _losses(self._kind, static, labels), _losses(self._kind, online, labels)
+        mine, theirs = losses(self._kind, static, labels), losses(self._kind, online, labels)
         both = np.isfinite(mine) & np.isfinite(theirs)
         self._seen += int(both.sum())
         return both, mine[both].tolist(), theirs[both].tolist()
@@ -469,7 +469,7 @@ def _logit(p: Floats) -> Floats:
     return made
 
 
-def _losses(kind: Kind, scores: Scores, labels: Any) -> Floats:
+def losses(kind: Kind, scores: Scores, labels: Any) -> Floats:
     """Return the loss of each row, and NaN where there is none."""
     if kind == "multiclass":
         true = as_classes(labels)

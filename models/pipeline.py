@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, pairwise, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_origin
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from headrace.models.baselines import Baselines
+from headrace.models.brake import Brake
 from headrace.models.combine import Combination, by_recent_loss
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
@@ -19,11 +20,13 @@ from headrace.models.keyed import KeyedFeature
 from headrace.models.labels import Outcomes, Scored
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
+from headrace.models.limits import Limits
+from headrace.models.memory import Wide
 from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear, Model
 from headrace.models.watch import OURS, Counted, Watch, Watching
-from headrace.schemas.alert import Alert
+from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
 from headrace.schemas.event import Event, Label, Wire, columns_of, type_name
@@ -91,6 +94,8 @@ class Pipeline:
         online: Any = None,
         combine: Combination | None = None,
         kind: Kind | None = None,
+        limits: Limits | None = None,
+        brake: Brake | None = None,
         quality_window: str = "1d",
         watch: Watch | None = None,
         missing: Mapping[str, float | str] | None = None,
@@ -108,6 +113,8 @@ class Pipeline:
         self.combine = combine or (by_recent_loss if static is not None and online is not None else None)
         self.asked_kind = kind
         self.kind: Kind = kind or "binary"
+        self.limits = limits  # of what labels may teach
+        self.brake = brake  # what stops a learner that has become bad
         self.quality_window = quality_window
         self.watch = watch  # for changes of the whole stream
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
@@ -124,7 +131,8 @@ class Pipeline:
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
         self._prediction = prediction_type(events, name, self.version)
-        self._outcome = outcome_type(events, name, self.version)
+        self._limited = limits is not None or brake is not None
+        self._outcome = outcome_type(events, name, self.version, limited=self._limited)
         self._group_field = self.combine.per if self.combine is not None else None
 
     def __repr__(self) -> str:
@@ -150,12 +158,13 @@ class Pipeline:
         """Say whether labels come."""
         return self.labels is not None or self.label_field is not None
 
-    def fresh(self, *, waits: bool = True) -> State:
+    def fresh(self, *, waits: bool = True, wide: Callable[[int], Wide] = Wide) -> State:
         """Return the state of a partition of which nothing was seen yet.
 
-        Without ``waits`` no event is kept for its label: that is for whoever has events alone.
+        Without ``waits`` no event is kept for its label: that is for whoever has events alone. ``wide`` makes what
+        keeps features and scores of events until their labels come, which may be elsewhere than in memory.
         """
-        learning, said = self._fresh_learning(waits=waits) if self.learns else (None, "")
+        learning, said = self._fresh_learning(waits=waits, wide=wide) if self.learns else (None, "")
         return State(
             self.wire.time,
             self._keyed,
@@ -166,7 +175,7 @@ class Pipeline:
             said=said,
         )
 
-    def _fresh_learning(self, *, waits: bool) -> tuple[Learning, str]:
+    def _fresh_learning(self, *, waits: bool, wide: Callable[[int], Wide]) -> tuple[Learning, str]:
         truth = self.labels.truth if self.labels is not None and waits else None
         learner = learner_of(self.online, kind=self.kind) if self.online is not None else None
         both = learner is not None and self.static is not None and self.combine is not None
@@ -176,7 +185,16 @@ class Pipeline:
         baselines = Baselines(self.kind)
         judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
         learning = Learning(
-            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines
+            tuple(self.features),
+            truth,
+            learner=learner,
+            mixer=mixer,
+            judges=judges,
+            baselines=baselines,
+            limits=self.limits,
+            brake=self.brake,
+            has_static=self.static is not None,
+            wide=wide,
         )
         model = _ADDRESS.sub("", repr(self.online))
         asked = truth and (truth.field, truth.within, truth.otherwise)
@@ -233,9 +251,11 @@ class Pipeline:
             "labels": told[places],
             "wrote": (at if wrote is None else wrote)[places],
         }
+        if self.limits is not None and self.limits.source:
+            given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
         outcomes = state.learning.label(**given)
         change = [{"told": given}] if len(places) else None
-        return Effects([], rejections, [], change, self._outcomes(outcomes))
+        return Effects([], rejections, self._alerts(state.learning), change, self._outcomes(outcomes))
 
     def tick(self, state: State, *, wall: float, event: float) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
@@ -243,7 +263,9 @@ class Pipeline:
         outcomes = learning.tick(wall=wall, event=event) if learning is not None and learning.waiting else None
         slices = watching.tick(wall) if watching is not None else []
         change = [{"tick": {"wall": wall, "event": event}}]
-        return Effects([], [], [], change, [] if outcomes is None else self._outcomes(outcomes), slices)
+        if learning is None or outcomes is None:
+            return Effects([], [], [], change, slices=slices)
+        return Effects([], [], self._alerts(learning), change, self._outcomes(outcomes), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -301,7 +323,8 @@ class Pipeline:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
-            return Effects(predictions, rejections, [], change, self._outcomes(outcomes), slices)
+            alerts = self._alerts(state.learning)
+            return Effects(predictions, rejections, alerts, change, self._outcomes(outcomes), slices)
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
         return Effects(predictions, rejections, [], change, slices=slices)
@@ -389,7 +412,28 @@ class Pipeline:
         numbers = (outcomes.at, outcomes.labels, outcomes.was, of.at, of.score, of.static, of.online)
         columns = (map(_number, column.tolist()) for column in numbers)
         ids = [of.ids] if self.wire.id == self.wire.key else [of.ids, of.keys]
-        return list(map(self._outcome, *ids, outcomes.by, *columns))
+        if not self._limited:
+            return list(map(self._outcome, *ids, outcomes.by, *columns))
+        ours = repeat(self.name), repeat(self.version)
+        return list(map(self._outcome, *ids, outcomes.by, *columns, *ours, outcomes.withheld or repeat(None)))
+
+    def _alerts(self, learning: Learning) -> list[Alert]:
+        """Say when the learner was stopped, and when it counts again."""
+        return [
+            Alert(
+                id=f"{self.name}-learner-{turn.number}",
+                at=turn.at,
+                kind="learner",
+                state=AlertState.RAISED if turn.raised else AlertState.CLEARED,
+                text=turn.text,
+                series="online",
+                pipeline=self.name,
+                version=self.version,
+                explained_by=[turn.worse_than] if turn.worse_than else [],
+                effect=turn.effect,
+            )
+            for turn in learning.turns()
+        ]
 
     def _not_true(self, at: int, value: Any) -> Rejection:
         allowed = {"binary": "0 and 1", "anomaly": "0 and 1", "multiclass": "whole numbers"}.get(self.kind, "numbers")
@@ -557,6 +601,18 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield from problems_of(pipeline.online, pipeline.asked_kind)
         if not pipeline.learns:
             yield "online: it learns from labels, and there are none; name them by labels="
+    if pipeline.limits is not None:
+        yield from pipeline.limits.problems(labels if truth is not None else None)
+        if pipeline.online is None:
+            yield "limits: nothing learns; name a learner by online="
+    if pipeline.brake is not None:
+        learns = pipeline.online is not None
+        kind = (
+            learner_of(pipeline.online, kind=pipeline.asked_kind).kind
+            if learns and not list(problems_of(pipeline.online, pipeline.asked_kind))
+            else "binary"
+        )
+        yield from pipeline.brake.problems(kind, learns=learns, waits=truth is not None)
     combine = pipeline.combine
     if combine is not None and (pipeline.static is None or pipeline.online is None):
         yield "combine: it makes one score of two, and there is one model"

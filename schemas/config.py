@@ -86,6 +86,13 @@ OPTIONS: dict[str, Option] = {
         2 << 30,
         why="it bounds the memory of a slow worker",
     ),
+    "waiting_memory_bytes_max": Option(
+        256 << 20,
+        "bytes of features and scores that wait for labels in memory; above it they are in a file of state_dir",
+        0,
+        1 << 44,
+        why="at 0 all are in the file; a label then takes 6 us longer",
+    ),
     "output_bytes_max": Option(
         64 << 20, "bytes that wait to be sent", 1 << 20, 2 << 30, why="when they are reached, fetching pauses"
     ),
@@ -244,6 +251,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batch_count_max: int
     buffer_count_max: int
     buffer_bytes_max: int
+    waiting_memory_bytes_max: int
     output_bytes_max: int
     event_bytes_max: int
     event_ahead_max_ms: int

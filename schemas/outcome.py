@@ -20,12 +20,23 @@ class By(StrEnum):
     ORPHAN = "orphan"  # a label came, and no event of that id did
 
 
+class Withheld(StrEnum):
+    """What kept it from teaching."""
+
+    LIMIT = "limit"  # all labels together had taught enough in that span of time
+    SOURCE = "source_limit"  # those of its source had
+    BRAKE = "brake"  # the learner had become bad, and was resting
+
+
 @cache
-def outcome_type(events: type[Event], model: str, version: str) -> Callable[..., msgspec.Struct]:
+def outcome_type(
+    events: type[Event], model: str, version: str, *, limited: bool = False
+) -> Callable[..., msgspec.Struct]:
     """Return the struct for one pipeline's outcomes.
 
     It begins with the event's own id and key. ``at`` is when it was true, ``event_at`` the time of the event;
     ``was`` is what was taken for true before, and null the first time. The scores are those that were published.
+    Where it is ``limited`` what may teach, ``withheld`` says why this did not, and is null where it did.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -49,4 +60,6 @@ def outcome_type(events: type[Event], model: str, version: str) -> Callable[...,
         ("model", str, model),
         ("version", str, version),
     ]
+    if limited:
+        fields.append(("withheld", Withheld | None, None))
     return msgspec.defstruct("Outcome", fields, gc=False)

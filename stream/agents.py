@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
+import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class Scorer:
         if breaker and breaker.is_open != before:
             log.warning("%s[%d]: %s", *memory.place, str(breaker))
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
-        others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in scored.effects.alerts]
+        others += self._alerts(scored.effects, memory)
         others += map(self._outcome, scored.effects.outcomes)
         if self._pipeline.has_memory:
             others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
@@ -108,14 +109,14 @@ class Scorer:
         others += self.reports(memory)
         self.labelled += len(labels)
         self.rejected += len(rejections)
-        return self._told(effects, others)
+        return self._told(effects, others, memory)
 
     def tick(self, memory: Memory, wall: float, event: float) -> Outputs:
         """Return what is to be published now that it is so late."""
         memory.whole = False
         effects = self._pipeline.tick(memory.state, wall=wall, event=event)
         others = memory.keep_tick(effects.change)
-        return self._told(effects, [*others, *self.reports(memory)])
+        return self._told(effects, [*others, *self.reports(memory)], memory)
 
     def reports(self, memory: Memory) -> list[Output]:
         """Return how good the models have been, if there is news of that and the last time was a while ago."""
@@ -126,12 +127,21 @@ class Scorer:
         reports = self._pipeline.quality(memory.state, memory.place[1])
         return [Output(self._config.topic_quality, one.id, encode(one)) for one in reports]
 
-    def _told(self, effects: Effects, others: list[Output]) -> Outputs:
+    def _alerts(self, effects: Effects, memory: Memory) -> list[Output]:
+        """Return alerts as they are published: what is said of one partition names it."""
+        number, made = memory.place[1], []
+        for alert in effects.alerts:
+            log.warning("%s[%d]: %s", *memory.place, alert.text)
+            one = msgspec.structs.replace(alert, id=f"{alert.id}-{number}", slice=f"partition={number}")
+            made.append(Output(self._config.topic_alerts, one.id, encode(one)))
+        return made
+
+    def _told(self, effects: Effects, others: list[Output], memory: Memory) -> Outputs:
         """Put outcomes into columns."""
         topic, key = self._config.topic_outcomes, attrgetter(self._pipeline.wire.key)
         values = encode_all(effects.outcomes)
         keys = [str(key(one)) for one in effects.outcomes]
-        others = [*others, *(Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in effects.alerts)]
+        others = [*others, *self._alerts(effects, memory)]
         return Outputs(topic, keys, values, None, others, sum(map(len, values)) + _size(others))
 
     def _outcome(self, outcome: Any) -> Output:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from confluent_kafka import Message
 
+from headrace.models.memory import Wide
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config, Given, configure
@@ -155,10 +156,13 @@ class Driver:
         """
         self._step([self._record(value, key, headers, partition)])
 
-    def label(self, of: Any, truth: Any, *, at: float | None = None, key: str | bytes | None = None) -> None:
+    def label(
+        self, of: Any, truth: Any, *, at: float | None = None, key: str | bytes | None = None, **others: Any
+    ) -> None:
         """Publish a label for an event: its id, or the event as it was piped or as it was predicted.
 
-        The time is the driver's where none is given. Of an id alone the key has to be said too.
+        The time is the driver's where none is given. Of an id alone the key has to be said too. ``others`` are further
+        fields of the label's class, by the names that they have on the wire.
         """
         labels = self.pipeline.labels
         if labels is None:
@@ -173,6 +177,7 @@ class Driver:
             wire[labels.wire.time].encode_name: wire[labels.wire.time].type(self.clock if at is None else at),
             wire[labels.wire.key].encode_name: key.decode() if isinstance(key, bytes) else key,
             wire[labels.truth.field].encode_name: truth,
+            **others,
         }
         self._step(
             [self._record(encode(value), str(value[wire[labels.wire.key].encode_name]), topic=labels.wire.topic)]
@@ -427,6 +432,7 @@ class _Changelog(Memories):
         # Nobody waits for a partition here.
         poller: Any = SimpleNamespace(partitions={})
         super().__init__(pipeline, config, poller, bytes_max=BYTES_MAX, folder=Path(), lineage="")
+        self._wide = Wide
         self._records = records
 
     def memory(self, number: int, where: Where | None) -> Memory:

@@ -6,7 +6,7 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.models import snapshot
-from headrace.models.memory import NEVER
+from headrace.models.memory import NEVER, Wide
 from headrace.models.pipeline import Pipeline
 from headrace.models.state import State
 from headrace.schemas.config import Config
@@ -22,6 +22,7 @@ from headrace.schemas.errors import BrokerNotAvailable, StateLost, StateMismatch
 from headrace.stream import clients, failpoint
 from headrace.stream.commit import Output
 from headrace.stream.poller import Partition, Place, Poller
+from headrace.stream.scratch import Scratch
 from headrace.stream.slice import Asking
 
 log = logging.getLogger("headrace.state")
@@ -253,6 +254,7 @@ class Memories:
         self._bytes_max = bytes_max - _FRAME.size
         self._folder = folder
         self._lineage = lineage
+        self._wide: Callable[[int], Wide] = Scratch(folder, memory_bytes_max=config.waiting_memory_bytes_max).wide
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-state")
         self._held: dict[int, Memory] = {}  # by the number of the partition
         self._none = None if pipeline.has_memory else Memory(("", 0), "", pipeline.fresh(), None, bytes_max=1)
@@ -541,11 +543,14 @@ class Memories:
         return self._new_at(place, where)
 
     def _new(self, place: Place, where: Where | None) -> Memory:
-        memory = Memory(place, self._config.state_topic, self._pipeline.fresh(), None, bytes_max=self._bytes_max)
+        memory = Memory(place, self._config.state_topic, self._fresh(), None, bytes_max=self._bytes_max)
         if where is not None:
             memory.begin = where
             memory.offset, memory.offsets, memory.ticks = where.offset, dict(where.offsets), where.ticks
         return memory
+
+    def _fresh(self) -> State:
+        return self._pipeline.fresh(wide=self._wide)
 
     def _new_at(self, place: Place, where: Where | None) -> Memory:
         memory = self._new(place, where)

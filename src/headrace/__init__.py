@@ -1,5 +1,6 @@
 """Headrace: score every Kafka event once, and lose nothing."""
 
+from headrace.models.brake import Brake
 from headrace.models.combine import by_recent_loss, online_only, stacked, static_only, until_proven
 from headrace.models.fallback import Fallback
 from headrace.models.features import (
@@ -15,6 +16,7 @@ from headrace.models.features import (
     one_hot,
 )
 from headrace.models.keyed import per
+from headrace.models.limits import Limits
 from headrace.models.pipeline import Pipeline
 from headrace.models.static import Function, Linear, Model
 from headrace.schemas.event import Event, Label
@@ -22,10 +24,12 @@ from headrace.stream.artifact import Static
 from headrace.stream.saving import save_static
 
 __all__ = [
+    "Brake",
     "Event",
     "Fallback",
     "Function",
     "Label",
+    "Limits",
     "Linear",
     "Model",
     "Pipeline",

@@ -16,10 +16,12 @@ from river import linear_model, preprocessing
 
 import headrace
 from headrace import (
+    Brake,
     Event,
     Fallback,
     Function,
     Label,
+    Limits,
     Linear,
     Pipeline,
     by_recent_loss,
@@ -157,6 +159,14 @@ def _watched(**other: Any) -> Pipeline:
     return _learning(by_recent_loss, watch=watch_of(data), **other)
 
 
+LIMITED = {
+    "limits": _learning(None, limits=Limits(learn_max="2 per hour", source="shop", source_max="3 per day", clip=1.5)),
+    "a brake": _learning(by_recent_loss, brake=Brake(of_last=30, rest=20, margin=1.0, better=0.0)),
+    "a brake and no static model": _learning(None, static=None, brake=Brake(of_last=30, rest=7, better=0.01)),
+    "limits and a brake": _learning(
+        until_proven(least=20), limits=Limits(learn_max="9 per hour", clip=2.0), brake=Brake(of_last=30, rest=0)
+    ),
+}
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "fraud": Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
     "field": _pipeline(a=field("count"), b=field("paid"), c=field("when")),
@@ -212,13 +222,16 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "labels with the events": _learning(None, labels="rank"),
     "a learner alone": _learning(None, static=None),
     "labels and no learner": _learning(None, online=None),
+    **LIMITED,
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {
+    "Brake": "what stops a learner; some of the pipelines have one",
     "Event": "a base class for what is scored",
     "Fallback": "what stands in for a model; some of the pipelines have one",
     "Function": "a model; some of the pipelines have one",
     "Label": "a base class for what turned out true",
+    "Limits": "what labels may teach; some of the pipelines have them",
     "Linear": "a model; nearly every pipeline here has one",
     "Model": "what a model has to be",
     "Pipeline": "what the laws are about",

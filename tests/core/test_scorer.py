@@ -477,7 +477,7 @@ def test_alerts_go_to_their_topic_under_their_id() -> None:
     pipeline = Alarmed(name="fraud", events=fraud.events, features=fraud.features, static=fraud.static)
     outputs = _scorer(pipeline).step([Record(transaction())])
     (alert,) = outputs.others
-    assert (alert.topic, alert.key) == (ALERTS, "drift-7")
+    assert (alert.topic, alert.key) == (ALERTS, "drift-7-0"), "what is said of one partition names it"
     assert msgspec.json.decode(alert.value or b"")["state"] == "raised"
 
 
