@@ -135,6 +135,13 @@ class BadModel(HeadraceError):
         super().__init__("\n  ".join([f"model cannot be used ({many}):", *problems]))
 
 
+class EventMissing(HeadraceError):
+    """An event that is not where it was looked for: no record has its id, or there is none at its place."""
+
+    code = "EVENT_MISSING"
+    exit_code = 16
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

@@ -469,6 +469,11 @@ def prepared(pipeline: Pipeline, config: Config) -> Config:
                 f"before which event, and a replay reads {pipeline.wire.topic} alone"
             ]
         )
+    return with_group(pipeline, config)
+
+
+def with_group(pipeline: Pipeline, config: Config) -> Config:
+    """Return the options with a group, once it is seen that clients can have them."""
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     return config
