@@ -62,6 +62,14 @@ class Kernel:
         self._run(columns, labels, scores)
         return scores
 
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute: it can."""
+        return ""
+
+    def contributions(self, columns: Columns) -> Floats:
+        """Return what each column contributes to a row's raw score, and in the last column the intercept."""
+        return self._recipe.contributions(self._learned(), columns)
+
     def predict_classes(self, columns: Columns) -> list[Classes]:
         """Return the probability of each class, per row."""
         assert self.kind == "binary", "a regression has no classes"

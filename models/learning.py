@@ -1,6 +1,7 @@
 """What is learned in one partition: by the learner, by the combination, and by whoever asks how good they are."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from headrace.models.brake import Brake, Braking, Turn
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
 from headrace.models.limits import LARGE, Limiter, Limits
-from headrace.models.memory import Floats, Wide
+from headrace.models.memory import Array, Floats, Wide
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
@@ -65,21 +66,44 @@ class Learning:
         assert self.learner is not None
         return _each_row(self.learner.predict_learn, self._read(made), labels)
 
-    def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> Floats:
-        """Return what both models say together; what one of them does not know, the other says alone."""
+    def contributions(self, made: Mapping[str, Floats]) -> Floats:
+        """Return what each feature contributes to what the learner says, a row per event, and what is there without."""
+        assert self.learner is not None
+        columns = self._read(made)
+        sound = _sound(columns)
+        with np.errstate(all="ignore"):
+            contributions = self.learner.contributions(columns if sound.all() else _where(sound, columns))
+        contributions[~sound] = np.nan
+        return contributions
+
+    def online_known_why(self, made: Mapping[str, Floats], labels: Floats) -> tuple[Floats, Floats]:
+        """Return what the learner says of events, and why, each before it learns what is true of that one."""
+        ends = [*(np.flatnonzero(~np.isnan(labels)) + 1).tolist(), len(labels)]
+        scores, why = [], []
+        # What a label teaches shows in what is said of the next event, so both are asked for in between.
+        for begin, end in pairwise(dict.fromkeys([0, *ends])):
+            part = {name: column[begin:end] for name, column in made.items()}
+            why.append(self.contributions(part))
+            scores.append(self.online_known(part, labels[begin:end]))
+        return np.concatenate(scores), np.concatenate(why)
+
+    def combined(self, static: Floats, online: Floats, groups: Sequence[Any] | None) -> tuple[Floats, Floats]:
+        """Return what both models say together, and the learner's weight in it.
+
+        What one of them does not know, the other says alone.
+        """
         if self.mixer is None or (self.braking is not None and self.braking.holds):
-            return np.where(np.isnan(static), online, static)
-        scores: Floats = self.mixer.combined(static, online, groups)[0]
-        return scores
+            alone = np.isnan(static)
+            return np.where(alone, online, static), alone.astype(np.float64)
+        return self.mixer.combined(static, online, groups)
 
     def combined_known(
         self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats
-    ) -> Floats:
-        """Return what both models say together of events, each before it is learned what is true of that one."""
+    ) -> tuple[Floats, Floats]:
+        """Return the same of events, each before it is learned what is true of that one."""
         if self.mixer is None:
             return self.combined(static, online, groups)
-        scores: Floats = self.mixer.followed(static, online, labels, groups, at)
-        return scores
+        return self.mixer.followed(static, online, labels, groups, at)
 
     def _read(self, made: Mapping[str, Floats]) -> dict[str, Floats]:
         return {name: made[name] for name in self.features}
@@ -280,15 +304,26 @@ class Learning:
         self.taught = data["taught"]
 
 
+def _sound(columns: Mapping[str, Floats]) -> Array:
+    """Say of each row whether no feature is missing or absurd."""
+    sound = np.ones(len(next(iter(columns.values()))), np.bool_)
+    for column in columns.values():
+        sound &= np.abs(column) <= LARGE  # which NaN is not
+    return sound
+
+
+def _where(sound: Array, columns: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the columns with zeros in the rows that are not sound: River would raise over some of what is there."""
+    return {name: np.where(sound, column, 0.0) for name, column in columns.items()}
+
+
 def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None) -> Floats:
     """Ask about all rows; one on which the model raises has no score and teaches nothing, and the others go on.
 
     Neither has one with a feature that is missing or absurd: it would be in the weights for ever.
     """
     count = len(next(iter(columns.values())))
-    sound = np.ones(count, np.bool_)
-    for column in columns.values():
-        sound &= np.abs(column) <= LARGE  # which NaN is not
+    sound = _sound(columns)
     if not sound.all():
         made = np.full(count, np.nan)
         if sound.any():

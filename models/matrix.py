@@ -15,6 +15,11 @@ PROBED = (1, 2, 3, 7, 8, 15, 16, 31, 32, 47, 61, 63)  # by how many places rows 
 
 Rows = NDArray[Any]
 Score = Callable[[Rows], Any]
+Contribute = Callable[[Rows], Any]  # a row per row: a number for each feature, and what there is without them
+
+
+class NotTold(Exception):
+    """A model does not say what its features contribute; the text says why."""
 
 
 class Matrix:
@@ -30,23 +35,54 @@ class Matrix:
     """
 
     def __init__(
-        self, score: Score, features: Sequence[str], *, version: str, rows: int = ALL_ROWS, dtype: str = "float64"
+        self,
+        score: Score,
+        features: Sequence[str],
+        *,
+        version: str,
+        rows: int = ALL_ROWS,
+        dtype: str = "float64",
+        explain: Callable[[], Contribute] | None = None,
     ) -> None:
         self.features = tuple(features)
         self.version = version
         self.rows = rows
         self._score = score
         self._dtype = dtype
+        self._explain = explain  # makes ready what says why, which nobody pays for who does not ask
+        self._contribute: Contribute | None = None
 
     def score(self, features: Mapping[str, Floats]) -> Any:
         """Return one score per event."""
+        matrix = self.matrix(features)
+        if self.rows == ALL_ROWS:
+            return self._score(matrix)
+        return in_blocks(self._score, matrix, self.rows)
+
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute, or nothing if it can."""
+        if self._explain is None:
+            return "its library does not say what features contribute"
+        try:
+            self._contribute = self._explain()
+        except NotTold as error:
+            return str(error)
+        return ""
+
+    def contributions(self, features: Mapping[str, Floats]) -> Any:
+        """Return what each feature contributed, a row per event, and in the last column what there is without them."""
+        if self._contribute is None and (why := self.why_no_reasons()):
+            raise ModelFailed(f"gives no reasons: {why}")
+        assert self._contribute is not None
+        return self._contribute(self.matrix(features))
+
+    def matrix(self, features: Mapping[str, Floats]) -> Rows:
+        """Return columns as the rows that the library reads."""
         count = len(next(iter(features.values())))
         matrix = np.empty((count, len(self.features)), self._dtype)
         for place, name in enumerate(self.features):
             matrix[:, place] = features[name]
-        if self.rows == ALL_ROWS:
-            return self._score(matrix)
-        return in_blocks(self._score, matrix, self.rows)
+        return matrix
 
 
 def in_blocks(score: Score, matrix: Rows, rows: int) -> Floats:

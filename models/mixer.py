@@ -60,8 +60,8 @@ class Mixer(Protocol):
 
     def followed(
         self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
-    ) -> Scores:
-        """Return the scores of rows, each as it is before what is true of that row is taken in. NaN is not."""
+    ) -> tuple[Scores, Floats]:
+        """Return what ``combined`` does of rows, each before what is true of that row is taken in. NaN is not."""
 
     def report(self) -> dict[str, float | None]:
         """Say where it stands, for people and metrics."""
@@ -96,9 +96,9 @@ class Weighing:
 
     def followed(
         self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
-    ) -> Scores:
-        """Return the scores of rows, each as it is before what is true of that row is taken in."""
-        return self._mix(static, online, self._weights_before(static, online, labels, groups, at))[0]
+    ) -> tuple[Scores, Floats]:
+        """Return scores and weights of rows, each as they are before what is true of that row is taken in."""
+        return self._mix(static, online, self._weights_before(static, online, labels, groups, at))
 
     def _weights_before(
         self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None, at: Any
@@ -391,15 +391,15 @@ class Stack(Weighing):
 
     def followed(
         self, static: Scores, online: Scores, labels: Any, groups: Sequence[Any] | None = None, at: Any = None
-    ) -> Scores:
-        """Return the scores of rows, each as it is before what is true of that row is taken in."""
-        scores = np.empty(len(labels))
+    ) -> tuple[Scores, Floats]:
+        """Return scores and weights of rows, each as they are before what is true of that row is taken in."""
+        scores, weights = np.empty(len(labels)), np.empty(len(labels))
         for row in range(len(labels)):
             some = slice(row, row + 1)
-            scores[row] = self.combined(static[some], online[some], groups)[0][0]
+            (scores[row],), (weights[row],) = self.combined(static[some], online[some], groups)
             if not np.isnan(labels[row]):
                 self.learn(static[some], online[some], labels[some], groups, at)
-        return scores
+        return scores, weights
 
     def _columns(self, static: Floats, online: Floats, rows: Array) -> dict[str, Floats]:
         columns = {"static": static[rows], "online": online[rows]}

@@ -23,8 +23,9 @@ from headrace.models.learning import Learning
 from headrace.models.limits import Limits
 from headrace.models.memory import Wide
 from headrace.models.quality import Quality
+from headrace.models.reasons import Reasons, Share, why_none
 from headrace.models.state import KEYS_MAX, State
-from headrace.models.static import Linear, Model
+from headrace.models.static import Explained, Linear, Model, ask_why
 from headrace.models.watch import OURS, Counted, Watch, Watching
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
@@ -52,6 +53,18 @@ class Effects(NamedTuple):
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
     slices: Sequence[Counted] = ()  # what events were like, of slices of time that are over
+
+
+class Seen(NamedTuple):
+    """What a step made of some events, for who wants to see more of it than its effects."""
+
+    features: dict[str, Floats]
+    static: Floats  # the static model's score, or what stood in for it
+    stood_in: Mask | None
+    online: Floats | None
+    weights: Floats | None  # of the learner, NaN where a combination has none
+    scores: Floats
+    shares: list[Share]
 
 
 class Pipeline:
@@ -100,6 +113,8 @@ class Pipeline:
         watch: Watch | None = None,
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
+        reasons: int = 0,
+        codes: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.events = events
@@ -119,6 +134,8 @@ class Pipeline:
         self.watch = watch  # for changes of the whole stream
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
+        self.reasons = reasons  # that a prediction tells, of each model
+        self.codes = dict(codes or {})  # what features are called in those
         if problems := list(_problems(self)):
             raise BadPipeline(problems)
         if online is not None:
@@ -130,10 +147,12 @@ class Pipeline:
         self._read = (static.features if static is not None else ()) or tuple(self.features)
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
-        self._prediction = prediction_type(events, name, self.version)
+        self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0)
         self._limited = limits is not None or brake is not None
         self._outcome = outcome_type(events, name, self.version, limited=self._limited)
         self._group_field = self.combine.per if self.combine is not None else None
+        self._why_none = _why_no_reasons(self) if reasons else {}
+        self._reasons = Reasons(reasons, tuple(self.features), self.codes) if reasons else None
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}: {self.events.__name__} from {self.wire.topic}>"
@@ -157,6 +176,11 @@ class Pipeline:
     def learns(self) -> bool:
         """Say whether labels come."""
         return self.labels is not None or self.label_field is not None
+
+    @property
+    def without_reasons(self) -> dict[str, str]:
+        """The models that give no reasons although they are asked for, and why."""
+        return {role: why for role, why in self._why_none.items() if why}
 
     def fresh(self, *, waits: bool = True, wide: Callable[[int], Wide] = Wide) -> State:
         """Return the state of a partition of which nothing was seen yet.
@@ -209,11 +233,14 @@ class Pipeline:
         made = self._with_memory(self._own(columns), columns, state)
         return {name: made[name] for name in self.features}
 
-    def step(self, events: Sequence[Event], state: State, wrote: Floats | None = None) -> Effects:
+    def step(
+        self, events: Sequence[Event], state: State, wrote: Floats | None = None, seen: list[Seen] | None = None
+    ) -> Effects:
         """Score the events: features of each, features of its key's past, the models, what they say together.
 
         An event whose own features fail is not remembered; one that the model cannot score is. ``wrote`` says when
-        their records were written, in seconds; without it, that is taken to be when the events were.
+        their records were written, in seconds; without it, that is taken to be when the events were. ``seen`` is
+        given what was made of those events whose features did not fail.
         """
         if not events:
             return Effects([], [], [])
@@ -223,11 +250,11 @@ class Pipeline:
             # What is true of an event is counted in the slice of time that it belongs to.
             cuts += state.watching.cuts(np.array([getattr(event, self.wire.time) for event in events], np.float64))
         if not cuts:
-            return self._step(events, state, wrote)
+            return self._step(events, state, wrote, seen)
         # A label is there already: its event teaches at once, and what comes after it is scored with that.
         parts = []
         for begin, end in pairwise(sorted({0, *cuts, len(events)})):
-            some = self._step(events[begin:end], state, None if wrote is None else wrote[begin:end])
+            some = self._step(events[begin:end], state, None if wrote is None else wrote[begin:end], seen)
             parts.append(some._replace(rejections=[one._replace(at=one.at + begin) for one in some.rejections]))
         return together(parts)
 
@@ -285,7 +312,7 @@ class Pipeline:
             if judge.at is not None
         ]
 
-    def _step(self, events: Sequence[Event], state: State, wrote: Floats | None) -> Effects:
+    def _step(self, events: Sequence[Event], state: State, wrote: Floats | None, seen: list[Seen] | None) -> Effects:
         columns = Columns(events, self.missing)
         rejections: list[Rejection] = []
         kept = None  # the places of the events that are left, where some are not
@@ -300,7 +327,11 @@ class Pipeline:
             columns = Columns(events, self.missing)
         made = self._with_memory(made, columns, state)
         static, failed, stood_in, counted = self._ask(made, state, len(events))
-        scores, online, known = self._learned(made, static, stood_in, columns, state)
+        said = self._learned(made, static, stood_in, columns, state)
+        scores, online, known = said.scores, said.online, said.known
+        shares = self._shares(made, static, stood_in, said) if self._reasons is not None else []
+        if seen is not None:
+            seen.append(Seen(made, static, stood_in, online, said.weights, scores, shares))
         finite = np.isfinite(scores)
         there = finite if np.count_nonzero(finite) < len(events) else None  # nearly every batch: all of them
         if there is not None:
@@ -314,8 +345,10 @@ class Pipeline:
         slices = (
             [] if state.watching is None else self._watched(made, scores, static, online, columns, wrote, state, change)
         )
-        flags = _flags(static, online, stood_in, state) if self.static is not None else None
-        predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
+        unknown = np.logical_or.reduce([share.unknown for share in shares]) if shares else None
+        flags = _flags(None if self.static is None else static, online, stood_in, unknown, state)
+        reasons = None if self._reasons is None else self._reasons.told(made, shares)
+        predictions = self._predictions(events, scores, static, online, there, stood_in, flags, reasons)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change, slices=slices)
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
@@ -356,28 +389,55 @@ class Pipeline:
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State
-    ) -> tuple[Floats, Floats | None, Floats | None]:
+    ) -> "_Said":
         """Return the scores, what the learner says, and the labels that came with the events."""
         learning = state.learning
         if learning is None:
-            return static, None, None
+            return _Said(static, None, None, None, None)
         known = None
         if self.label_field is not None:
             known = columns[self.label_field]
             if self.kind == "binary":
                 known = np.where((known == 0) | (known == 1), known, np.nan)
         if learning.learner is None:
-            return static, None, known
-        online = learning.online(made) if known is None else learning.online_known(made, known)
+            return _Said(static, None, known, None, None)
+        why = None
+        if self._reasons is None or self._why_none.get("online"):
+            online = learning.online(made) if known is None else learning.online_known(made, known)
+        elif known is None:
+            online, why = learning.online(made), learning.contributions(made)
+        else:
+            online, why = learning.online_known_why(made, known)
         if self.static is None:
-            return online, online, known
+            return _Said(online, online, known, None, why)
         alone = static if stood_in is None else np.where(stood_in, np.nan, static)
         groups = None if self._group_field is None else columns.raw(self._group_field)
         if known is None:
-            scores = learning.combined(alone, online, groups)
+            scores, weights = learning.combined(alone, online, groups)
         else:
-            scores = learning.combined_known(alone, online, known, groups, columns[self.wire.time])
-        return np.where(np.isnan(scores), static, scores), online, known
+            scores, weights = learning.combined_known(alone, online, known, groups, columns[self.wire.time])
+        return _Said(np.where(np.isnan(scores), static, scores), online, known, weights, why)
+
+    def _shares(self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, said: "_Said") -> list[Share]:
+        """Return what each model that can tell says of why."""
+        shares = []
+        if isinstance(self.static, Explained) and not self._why_none["static"]:
+            counted = np.isfinite(static)
+            if stood_in is not None:
+                counted &= ~stood_in
+            if said.weights is not None:
+                counted &= said.weights != 1.0
+            why, places = np.full((len(static), len(self._read) + 1), np.nan), np.flatnonzero(counted)
+            if len(places):
+                asked = {name: made[name][places] for name in self._read}
+                why[places] = ask_why(self.static, asked, len(places))
+            shares.append(Share("static", self._read, why, counted))
+        if said.online is not None and said.why is not None:
+            counted = np.isfinite(said.online)
+            if said.weights is not None:
+                counted &= said.weights != 0.0
+            shares.append(Share("online", tuple(self.features), said.why, counted))
+        return shares
 
     def _scored(
         self,
@@ -474,6 +534,7 @@ class Pipeline:
         there: Mask | None,
         stood_in: Mask | None,
         flags: list[Any] | None,
+        reasons: list[Any] | None,
     ) -> list[msgspec.Struct]:
         """Make the predictions, without those of events that have no score."""
         values = scores.tolist()
@@ -483,11 +544,13 @@ class Pipeline:
         if self.static is None:
             statics = repeat(None)
         columns = [*[map(field, events) for field in self._identity], values, statics]
-        if online is not None or flags is not None:
+        if online is not None or flags is not None or reasons is not None:
             columns.append(repeat(None) if online is None else map(_number, online.tolist()))
-        if flags is not None:
-            columns += [repeat(self.name), repeat(self.version), flags]
-        made = map(self._prediction, *columns)
+        if flags is not None or reasons is not None:
+            columns += [repeat(self.name), repeat(self.version), repeat(()) if flags is None else flags]
+        if reasons is not None:
+            columns.append(reasons)
+        made = map(self.prediction, *columns)
         return list(made if there is None else compress(made, there.tolist()))
 
     def _sound(self, events: Sequence[Event]) -> tuple[list[int], dict[str, Floats], list[Rejection]]:
@@ -528,17 +591,33 @@ def together(parts: Sequence[Effects]) -> Effects:
     return Effects(*[[value for some in column for value in some or ()] for column in columns])
 
 
-def _flags(static: Floats, online: Floats | None, stood_in: Mask | None, state: State) -> list[tuple[str, ...]] | None:
+class _Said(NamedTuple):
+    """What was said of events, beside what the static model says."""
+
+    scores: Floats
+    online: Floats | None
+    known: Floats | None  # the labels that came with them
+    weights: Floats | None  # of the learner
+    why: Floats | None  # what each feature contributed to what the learner says
+
+
+def _flags(
+    static: Floats | None, online: Floats | None, stood_in: Mask | None, unknown: Mask | None, state: State
+) -> list[tuple[str, ...]] | None:
     """Return each event's flags; None where none has any, which is nearly every batch."""
-    missed = state.missed
-    failed = None if online is None else 4 * ~np.isfinite(static) + 8 * ~np.isfinite(online)
-    if stood_in is None and not missed and (failed is None or not failed.any()):
+    missed = [] if static is None else state.missed
+    failed = None if online is None or static is None else 4 * ~np.isfinite(static) + 8 * ~np.isfinite(online)
+    if unknown is not None and not unknown.any():
+        unknown = None
+    if stood_in is None and not missed and unknown is None and (failed is None or not failed.any()):
         return None
-    late = np.zeros(len(static), np.bool_)
+    count = len(next(one for one in (static, online) if one is not None))
+    late = np.zeros(count, np.bool_)
     for places in missed:
         late[places] = True
-    fell = np.zeros(len(static), np.bool_) if stood_in is None else stood_in
-    return list(map(_FLAGS.__getitem__, (1 * fell + 2 * late + (0 if failed is None else failed)).tolist()))
+    fell = np.zeros(count, np.bool_) if stood_in is None else stood_in
+    made = 1 * fell + 2 * late + (0 if failed is None else failed) + (0 if unknown is None else 16 * unknown)
+    return list(map(_FLAGS.__getitem__, made.tolist()))
 
 
 def _problems(pipeline: Pipeline) -> Iterator[str]:
@@ -578,6 +657,7 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for name in pipeline.features if read and pipeline.online is None else ():
         if not any(name in names for names in read):
             yield f"features[{name!r}] is read by no model; leave it out, or let one read it: a weight of zero will do"
+    yield from _misfits_of_reasons(pipeline)
     if pipeline.keys_max < 1:
         yield f"keys_max = {pipeline.keys_max}: a partition remembers one key at the least"
     if not pipeline.features:
@@ -643,6 +723,39 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
     for field in watch.slices:
         if field not in fields:
             yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"
+
+
+def _misfits_of_reasons(pipeline: Pipeline) -> Iterator[str]:
+    """Yield why reasons, and what features are called in them, do not fit."""
+    reasons, codes = pipeline.reasons, pipeline.codes
+    if type(reasons) is not int or reasons < 0:
+        yield f"reasons = {reasons!r}: allowed are whole numbers; it is how many each model gives for a score"
+    elif codes and not reasons:
+        yield "codes: they are what features are called in reasons, and there are none; say how many by reasons="
+    for name, code in codes.items():
+        if name not in pipeline.features:
+            yield f"codes[{name!r}] is of no feature{_near(name, pipeline.features)}"
+        elif not isinstance(code, str) or not code:
+            yield f"codes[{name!r}] = {code!r}: allowed is text"
+    called = [codes.get(name, name) for name in pipeline.features]
+    for code in dict.fromkeys(one for one in called if called.count(one) > 1):
+        names = " and ".join(repr(name) for name, one in zip(pipeline.features, called, strict=True) if one == code)
+        yield f"codes: {names} are both called {code!r}, and nobody could tell which it was"
+    wire = pipeline.events.wire
+    if reasons and "reasons" in (wire.id, wire.time, wire.key):
+        yield f"reasons: {pipeline.events.__name__} calls a field so that is in every prediction"
+
+
+def _why_no_reasons(pipeline: Pipeline) -> dict[str, str]:
+    """Return why a model gives no reasons, or nothing if it does; where none does, raise."""
+    found = {}
+    if pipeline.static is not None:
+        found["static"] = why_none(pipeline.static)
+    if pipeline.online is not None:
+        found["online"] = learner_of(pipeline.online, kind=pipeline.asked_kind).why_no_reasons()
+    if all(found.values()):
+        raise BadPipeline([f"reasons = {pipeline.reasons}: {role}: {why}" for role, why in found.items()])
+    return found
 
 
 def _unfit(role: str, model: Any, features: Mapping[str, Feature]) -> Iterator[str]:

@@ -167,6 +167,28 @@ class Recipe:
             if self._scaler == STANDARD:
                 scaler.vars = defaultdict(float, rows[SPREAD])
 
+    def contributions(self, learned: Learned, columns: Mapping[str, Floats]) -> Floats:
+        """Return weight times scaled value of each column, a row per row, and in the last column the intercept.
+
+        The scaler's own zero is what they are relative to: the mean, or the least, of what was learned.
+        """
+        made: Floats = np.zeros((len(next(iter(columns.values()))), len(columns) + 1))
+        places = {name: at for at, name in enumerate(learned.names)}
+        for column, (name, values) in enumerate(columns.items()):
+            if (at := places.get(name)) is not None:  # of another one nothing was learned
+                _, centre, spread, weight, *_ = learned.state[:, at].tolist()
+                made[:, column] = weight * self._scaled(values, centre, spread)
+        made[:, -1] = learned.intercept
+        return made
+
+    def _scaled(self, values: Floats, centre: float, spread: float) -> Any:
+        if self._scaler == UNSCALED:
+            return values
+        if self._scaler == CENTRED:
+            return values - centre
+        wide = math.sqrt(spread) if self._scaler == STANDARD else spread - centre
+        return (values - centre) / wide if wide else 0.0
+
     def dumped(self, learned: Learned) -> dict[str, Any]:
         """Return as plain data what a model of this kind has learned, whoever learned it."""
         state = learned.state.copy()

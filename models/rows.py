@@ -47,6 +47,12 @@ class Learner(Protocol):
     def predict_learn(self, columns: Columns, labels: Floats) -> Floats:
         """Predict each row, then learn it, before the next one is predicted."""
 
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute, or nothing if it can."""
+
+    def contributions(self, columns: Columns) -> Floats:
+        """Return what each column contributes to a row's raw score, and in the last column what is there without."""
+
     def predict_classes(self, columns: Columns) -> list[Classes]:
         """Return the probability of each class, per row; of a classifier."""
 
@@ -107,6 +113,25 @@ class Rows:
     def predict_learn(self, columns: Columns, labels: Floats) -> Floats:
         """Predict each row, then learn it, before the next one is predicted."""
         return np.array(self._run(columns, labels, _SCORES[self.kind]), np.float64)
+
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute, or nothing if it can."""
+        return "" if self._recipe is not None else _why_not_linear(self._model)
+
+    def contributions(self, columns: Columns) -> Floats:
+        """Return weight times scaled value of each column, a row per row, and in the last column the intercept."""
+        if self._recipe is not None:
+            return self._recipe.contributions(self._recipe.taken(self._model, self.seen), columns)
+        before, linear = _plain_steps(self._model)
+        weights, intercept = linear.weights, float(linear.intercept)
+        made = np.zeros((len(next(iter(columns.values()))), len(columns) + 1))
+        made[:, -1] = intercept
+        for at, values in enumerate(zip(*map(_listed, columns.values()), strict=True)):
+            row = dict(zip(columns, values, strict=True))
+            for step in before:
+                row = step.transform_one(row)
+            made[at, :-1] = [weights.get(name, 0.0) * row.get(name, 0.0) for name in columns]
+        return made
 
     def predict_classes(self, columns: Columns) -> list[Classes]:
         """Return the probability of each class, per row."""
@@ -229,6 +254,26 @@ def _only_hands_on(step: Any) -> bool:
     return isinstance(step, base.Transformer) and not special and not step._supervised  # noqa: SLF001 - as River asks
 
 
+_GLM = "river.linear_model.base.GLM"
+_SCALERS = {
+    f"river.preprocessing.scale.{name}"
+    for name in ("AdaptiveStandardScaler", "MaxAbsScaler", "MinMaxScaler", "RobustScaler", "StandardScaler")
+}
+
+
+def _why_not_linear(model: Any) -> str:
+    """Say why a row's score is no sum of what its features contribute, or nothing if it is."""
+    before, last = _plain_steps(model)
+    if not _is_kin(last, _GLM):
+        return f"{type(last).__name__} is no linear model of River's, and says nothing of what a feature contributes"
+    odd = [type(step).__name__ for step in before if class_of(step) not in _SCALERS]
+    return f"{odd[0]} makes other features of those that the pipeline names" if odd else ""
+
+
+def _is_kin(model: Any, name: str) -> bool:
+    return any(f"{kin.__module__}.{kin.__qualname__}" == name for kin in type(model).__mro__)
+
+
 def _certain(predict_one: Answer) -> Answer:
     """Give the class that a model names all the probability there is."""
 
@@ -241,7 +286,7 @@ def _certain(predict_one: Answer) -> Answer:
 
 def is_ranker(model: Any) -> bool:
     """Say whether a model recommends items to users."""
-    return any(f"{kin.__module__}.{kin.__qualname__}" == "river.reco.base.Ranker" for kin in type(model).__mro__)
+    return _is_kin(model, "river.reco.base.Ranker")
 
 
 def _ranker_calls(model: Any) -> tuple[Learn, Answer]:

@@ -176,6 +176,10 @@ class Table:
         for keeper in self._keepers:
             keeper.forget(listed)
 
+    def knows(self, values: Sequence[Any]) -> bool:
+        """Say whether a key, given as the values of its fields, is remembered."""
+        return self._keys.known(tuple(values) if len(self.key_fields) > 1 else values[0])
+
     @property
     def late(self) -> int:
         """How many events were scored and not remembered, because they came too late."""

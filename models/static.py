@@ -33,6 +33,17 @@ class Model(Protocol):
         """Return one score per event."""
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """A model that says what each feature contributed to a score. A pipeline with ``reasons`` asks one that does."""
+
+    def contributions(self, features: Mapping[str, Floats]) -> Floats:
+        """Return a row per event: a number for each of the model's features, and what there is without them.
+
+        A row adds up to the model's own sum: the log odds of a classifier, the score of what has no link.
+        """
+
+
 class Linear:
     """A weighted sum of features, through the logistic function unless ``logistic`` is off.
 
@@ -43,16 +54,30 @@ class Linear:
     >>> model = Linear({"amount": 0.5}, bias=-1.0, version="2026-11")
     >>> model.score({"amount": np.array([2.0, 4.0])}).round(4)
     array([0.5   , 0.7311])
+
+    ``reference`` is what is usual, such as the means of the training, and zero where it says nothing. It moves no
+    score: what a feature contributes is its weight times how far it is from there.
+
+    >>> Linear({"amount": 0.5}, bias=-1.0, reference={"amount": 3.0}).contributions({"amount": np.array([2.0, 4.0])})
+    array([[-0.5,  0.5],
+           [ 0.5,  0.5]])
     """
 
     def __init__(
-        self, weights: Mapping[str, float], *, bias: float = 0.0, version: str = "1", logistic: bool = True
+        self,
+        weights: Mapping[str, float],
+        *,
+        bias: float = 0.0,
+        version: str = "1",
+        logistic: bool = True,
+        reference: Mapping[str, float] | None = None,
     ) -> None:
         self.weights = {name: float(weight) for name, weight in weights.items()}
         self.features = tuple(self.weights)
         self.bias = float(bias)
         self.version = version
         self.logistic = logistic
+        self.reference = {name: float(usual) for name, usual in (reference or {}).items()}
 
     @np.errstate(over="ignore")  # exp of a large number is infinity, and one over that is zero: right
     def score(self, features: Mapping[str, Floats]) -> Floats:
@@ -72,10 +97,25 @@ class Linear:
             squashed[~sound] = np.nan  # or it would be a tidy zero or one, and hide what made the sum infinite
         return squashed
 
+    def contributions(self, features: Mapping[str, Floats]) -> Floats:
+        """Return what each feature contributed, a row per event, and last what there is at the reference."""
+        count = len(next(iter(features.values())))
+        made: Floats = np.empty((count, len(self.weights) + 1))
+        for place, (name, weight) in enumerate(self.weights.items()):
+            made[:, place] = weight * (features[name] - self.reference.get(name, 0.0))
+        usual = [self.weights[name] * at for name, at in self.reference.items() if name in self.weights]
+        made[:, -1] = math.fsum([self.bias, *usual])
+        return made
+
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with its numbers."""
         if not self.weights:
             yield "there are no weights"
+        for name, usual in self.reference.items():
+            if name not in self.weights:
+                yield f"reference[{name!r}] = {usual}: there is no such weight"
+            elif not math.isfinite(usual):
+                yield f"reference[{name!r}] = {usual}: allowed are finite numbers"
         for name, weight in [*self.weights.items(), ("bias", self.bias)]:
             if not math.isfinite(weight):
                 yield f"{name} = {weight}: allowed are finite numbers"
@@ -151,20 +191,35 @@ def ask(model: Model, features: Mapping[str, Floats], count: int) -> tuple[Float
 
     A model fails with all events of a call; those that are not to blame get their score in calls without the others.
     """
+    return _asked(lambda part, size: scores_of(model, part, size), features, count, ())
+
+
+def ask_why(model: Explained, features: Mapping[str, Floats], count: int) -> Floats:
+    """Return what the features contributed, a row per event, NaN where the model failed to say it."""
+    shape = (len(features) + 1,)
+    return _asked(lambda part, size: contributions_of(model, part, size), features, count, shape)[0]
+
+
+def _asked(
+    call: Callable[[Mapping[str, Floats], int], Floats],
+    features: Mapping[str, Floats],
+    count: int,
+    shape: tuple[int, ...],
+) -> tuple[Floats, dict[int, Exception]]:
     try:
-        return scores_of(model, features, count), {}
+        return call(features, count), {}
     except Exception as error:  # noqa: BLE001 - whatever it is, it is some event's, and has to be pinned to that one
         if count == 1 or isinstance(error, ModelGone):
-            return np.full(count, np.nan), dict.fromkeys(range(count), error)
-    scores = np.empty(count)
+            return np.full((count, *shape), np.nan), dict.fromkeys(range(count), error)
+    answers = np.empty((count, *shape))
     failed: dict[int, Exception] = {}
     size = -(-count // PARTS)
     for begin in range(0, count, size):
         end = min(begin + size, count)
         part = {name: column[begin:end] for name, column in features.items()}
-        scores[begin:end], raised = ask(model, part, end - begin)
+        answers[begin:end], raised = _asked(call, part, end - begin, shape)
         failed.update((begin + at, error) for at, error in raised.items())
-    return scores, failed
+    return answers, failed
 
 
 @np.errstate(all="ignore")
@@ -175,4 +230,15 @@ def scores_of(model: Model, features: Mapping[str, Floats], count: int) -> Float
         raise ModelFailed(f"returned shape {made.shape}, expected ({count},): one number per event")
     if made.dtype.kind not in "fiub":
         raise ModelFailed(f"returned {made.dtype}, expected float64: one number per event")
+    return made.astype(np.float64, copy=False)
+
+
+@np.errstate(all="ignore")
+def contributions_of(model: Explained, features: Mapping[str, Floats], count: int) -> Floats:
+    """Ask a model once; what it returns has to be a number per event and feature, and one more per event."""
+    made, shape = np.asarray(model.contributions(features)), (count, len(features) + 1)
+    if made.shape != shape or made.dtype.kind not in "fiub":
+        raise ModelFailed(
+            f"returned contributions of shape {made.shape} and {made.dtype}, expected {shape} and float64"
+        )
     return made.astype(np.float64, copy=False)

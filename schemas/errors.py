@@ -142,6 +142,13 @@ class AlertUnknown(HeadraceError):
     exit_code = 16
 
 
+class EventMissing(HeadraceError):
+    """An event that is not where it was looked for: no record has its id, or there is none at its place."""
+
+    code = "EVENT_MISSING"
+    exit_code = 17
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

@@ -66,3 +66,6 @@ class Weights(msgspec.Struct, frozen=True):
     weights: dict[str, float]
     bias: float = 0.0
     logistic: bool = True
+    reference: dict[str, float] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # what is usual; nothing is written where it is zero

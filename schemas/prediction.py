@@ -17,6 +17,7 @@ class Flag(StrEnum):
     LATE = "late"
     STATIC_FAILED = "static_failed"
     ONLINE_FAILED = "online_failed"
+    NO_REASONS = "no_reasons"
 
     @property
     def text(self) -> str:
@@ -32,18 +33,42 @@ _TEXTS = {
     Flag.STATIC_FAILED: "the static model has no score for this event; the learner's is the only one",
     Flag.ONLINE_FAILED: "the learner has no score for this event, because a feature is missing or absurd or it raised; "
     "the static model's is the only one",
+    Flag.NO_REASONS: "reasons are asked for, and a model that had a say in this score could not tell what moved it",
 }
 
 FLAGS = tuple[str, ...]  # and no list, because nearly all predictions can share one that is empty
 
 
+class Contribution(msgspec.Struct, frozen=True, gc=False):
+    """What a feature contributed to a model's score, as a reason for it.
+
+    ``model`` is ``static`` or ``online``. ``code`` is the feature's name, or what the pipeline says instead; ``value``
+    is the feature's, null where it was missing. ``contribution`` is signed, in the model's own units: log odds of a
+    classifier.
+
+    >>> msgspec.json.encode(Contribution("static", "R01", 12.0, 0.75))
+    b'{"model":"static","code":"R01","value":12.0,"contribution":0.75}'
+    """
+
+    model: str
+    code: str
+    value: float | None
+    contribution: float
+
+
+REASONS = tuple[Contribution, ...]
+
+
 @cache
-def prediction_type(events: type[Event], model: str, version: str) -> Callable[..., msgspec.Struct]:
+def prediction_type(
+    events: type[Event], model: str, version: str, *, reasons: bool = False
+) -> Callable[..., msgspec.Struct]:
     """Return the struct for one pipeline's predictions.
 
     Its first three fields are the event's own id, time and key, under the names that the event's
     class gives them; a reader joins on those. ``online`` is null until there is a learner. ``flags`` is always
-    there: values of ``Flag``, of which an ordinary prediction has none.
+    there: values of ``Flag``, of which an ordinary prediction has none. ``reasons`` is there where the pipeline gives
+    them, and no byte of it elsewhere.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -52,6 +77,10 @@ def prediction_type(events: type[Event], model: str, version: str) -> Callable[.
     >>> Prediction = prediction_type(Payment, "fraud", "1")
     >>> msgspec.json.encode(Prediction("p1", 12.5, "a7", score=0.25, static=0.25))
     b'{"id":"p1","at":12.5,...,"score":0.25,"static":0.25,"online":null,"model":"fraud","version":"1","flags":[]}'
+    >>> Prediction = prediction_type(Payment, "fraud", "1", reasons=True)
+    >>> why = (Contribution("static", "R01", 12.0, 0.75),)
+    >>> msgspec.json.encode(Prediction("p1", 12.5, "a7", 0.25, 0.25, reasons=why))
+    b'{"id":"p1",...,"flags":[],"reasons":[{"model":"static","code":"R01","value":12.0,"contribution":0.75}]}'
     """
     wire, types = events.wire, columns_of(events)
     fields: list[Any] = [(name, types[name]) for name in dict.fromkeys((wire.id, wire.time, wire.key))]
@@ -64,4 +93,6 @@ def prediction_type(events: type[Event], model: str, version: str) -> Callable[.
         ("flags", FLAGS, ()),
     ]
     assert not {name for name, *_ in fields[:-6]} & OURS, "the event's class was checked for this"
+    if reasons:
+        fields.append(("reasons", REASONS, ()))
     return msgspec.defstruct("Prediction", fields, gc=False)

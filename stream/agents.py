@@ -13,7 +13,7 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
-from headrace.models.pipeline import Effects, Pipeline
+from headrace.models.pipeline import Effects, Pipeline, Seen
 from headrace.models.state import State
 from headrace.schemas import dead_letter
 from headrace.schemas.codec import EventCodec, encode, encode_all
@@ -147,9 +147,9 @@ class Scorer:
     def _outcome(self, outcome: Any) -> Output:
         return Output(self._config.topic_outcomes, str(self._key(outcome)), encode(outcome))
 
-    def score(self, messages: list[Message], state: State) -> Scored:
+    def score(self, messages: list[Message], state: State, seen: list[Seen] | None = None) -> Scored:
         """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
-        effects, kept, rejections = self._stepped(messages, state)
+        effects, kept, rejections = self._stepped(messages, state, seen)
         predictions, values = effects.predictions, encode_all(effects.predictions)
         assert len(values) == len(kept), "every event has a prediction or a reason"
         outputs, large = self._publish([messages[at] for at in kept], predictions, values)
@@ -163,7 +163,9 @@ class Scorer:
         """Let ``state`` take these records in, as scoring them would."""
         self._stepped(messages, state)
 
-    def _stepped(self, messages: list[Message], state: State) -> tuple[Effects, list[int], list[Rejection]]:
+    def _stepped(
+        self, messages: list[Message], state: State, seen: list[Seen] | None = None
+    ) -> tuple[Effects, list[int], list[Rejection]]:
         """Decode and step; return also which records have a prediction, and why the others have none."""
         events, rejections = self._codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))  # where in the batch each event comes from
@@ -180,7 +182,7 @@ class Scorer:
                 places = {one.at for one in ahead}
                 events, kept = _without(events, places), _without(kept, places)
         wrote = _wrote(events, kept, messages, self._time) if self._pipeline.labels is not None else None
-        effects = self._pipeline.step(events, state, wrote)
+        effects = self._pipeline.step(events, state, wrote, seen)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})

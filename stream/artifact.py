@@ -6,13 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform import python_version
+from typing import cast
 
 import msgspec
 import numpy as np
 
 from headrace.models.features import Floats
 from headrace.models.matrix import ALL_ROWS
-from headrace.models.static import Model, ModelFailed, told
+from headrace.models.reasons import why_none
+from headrace.models.static import Explained, Model, ModelFailed, told
 from headrace.schemas.errors import BadModel
 from headrace.schemas.manifest import FORMAT, NAME, Kind, Manifest
 from headrace.stream import formats
@@ -55,6 +57,14 @@ class Static:
     def score(self, features: Mapping[str, Floats]) -> Floats:
         """Return one score per event."""
         return self._model.score(features)
+
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute, or nothing if it can."""
+        return why_none(self._model)
+
+    def contributions(self, features: Mapping[str, Floats]) -> Floats:
+        """Return what each feature contributed, a row per event, and in the last column what there is without them."""
+        return cast("Explained", self._model).contributions(features)
 
 
 def beside(path: str | Path, file: str | None) -> Path:

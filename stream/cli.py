@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     alerts.add_argument("--slack", action="append", metavar="URL", help="gets each alert as a message of Slack's")
     _add_options(alerts)
     alerts.set_defaults(command=_alerts)
+    explain = commands.add_parser("explain", help="tell the whole story of one event, from the topics as they are")
+    _add_slice(explain, end=LATEST)
+    explain.add_argument("id", metavar="ID", help="the event's id, or TOPIC:PARTITION:OFFSET")
+    explain.add_argument("--json", action="store_true", help="print the story as JSON, and nothing else")
+    explain.set_defaults(command=_explain)
 
     config = commands.add_parser("config", help="show every option, its value and its bounds")
     _add_options(config)
@@ -249,6 +254,18 @@ def _parity(options: argparse.Namespace) -> int:
     set_up_logging(config.log_level)
     pipeline = load.load_pipeline(options.path)
     parity.main(pipeline, config, Asked(options.topic or pipeline.wire.topic, *positions), as_json=options.json)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    config, positions = _options(options, os.environ), _positions(options)
+    from headrace.stream import explain, load  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    pipeline = load.load_pipeline(options.path)
+    asked = Asked(options.topic or pipeline.wire.topic, *positions)
+    explain.main(pipeline, config, options.id, asked, as_json=options.json)
     return 0
 
 

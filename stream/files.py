@@ -23,7 +23,7 @@ from headrace.schemas.config import OPTIONS
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadFile
 from headrace.schemas.event import Event, columns_of
-from headrace.schemas.prediction import FLAGS, prediction_type
+from headrace.schemas.prediction import FLAGS, REASONS, Contribution
 from headrace.schemas.table import TableCodec
 
 STANDARD = "-"  # stdin or stdout
@@ -506,7 +506,7 @@ def open_sink(target: Target, given: str | None, pipeline: Pipeline, *, rows: An
     kinds: dict[str, Callable[..., Sink]] = {JSON_LINES: _JsonSink, CSV: _CsvSink, PARQUET: _ParquetSink}
     kind = kinds[format_of(target.path, given)]
     with target.writing():
-        return kind(target.file, rows or prediction_type(pipeline.events, pipeline.name, pipeline.version))
+        return kind(target.file, rows or pipeline.prediction)
 
 
 class _JsonSink:
@@ -531,6 +531,7 @@ def _digits(column: list[Any]) -> list[str]:
 _CELLS: dict[Any, Callable[[list[Any]], list[str]]] = {
     float: _digits,
     FLAGS: lambda column: list(map(" ".join, column)),
+    REASONS: lambda column: [encode(reasons).decode() for reasons in column],
 }
 
 
@@ -560,14 +561,21 @@ class _CsvSink:
         self._file.write(text.getvalue().encode())
 
 
+def _plain(reasons: tuple[Contribution, ...]) -> list[dict[str, Any]]:
+    return list(map(msgspec.structs.asdict, reasons))
+
+
 class _ParquetSink:
     def __init__(self, file: BinaryIO, prediction: Any) -> None:
         self._arrow, parquet = _pyarrow()
         text = self._arrow.string()
-        kinds = {str: text, int: self._arrow.int64(), float: self._arrow.float64(), FLAGS: self._arrow.list_(text)}
+        number = self._arrow.float64()
+        names = Contribution.__struct_fields__
+        reasons = self._arrow.list_(self._arrow.struct(list(zip(names, (text, text, number, number), strict=True))))
+        kinds = {str: text, int: self._arrow.int64(), float: number, FLAGS: self._arrow.list_(text), REASONS: reasons}
         fields = [(name, kinds[parts(hint)[0]]) for name, hint in columns_of(prediction).items()]
         self._schema = self._arrow.schema(fields)
-        self._columns = [(attrgetter(name), kind) for name, kind in fields]
+        self._columns = [(attrgetter(name), kind, kind == reasons) for name, kind in fields]
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._waiting: list[Any] = []
         self._rows = 0
@@ -576,7 +584,10 @@ class _ParquetSink:
         if not predictions:
             return
         try:
-            columns = [self._arrow.array(list(map(get, predictions)), kind) for get, kind in self._columns]
+            columns = [
+                self._arrow.array(list(map(_plain, map(get, predictions)) if nested else map(get, predictions)), kind)
+                for get, kind, nested in self._columns
+            ]
         except OverflowError as error:
             raise BadFile(f"an id or a key does not fit into Parquet's 64 bits; JSON lines take it: {error}") from error
         self._waiting.append(self._arrow.record_batch(columns, schema=self._schema))

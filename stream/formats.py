@@ -6,15 +6,17 @@ has only those that its model wants.
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from headrace.models.matrix import ALL_ROWS, BLOCK_ROWS, Matrix, Rows, Score, place_never_shows
+from headrace.models.matrix import ALL_ROWS, BLOCK_ROWS, Contribute, Matrix, Rows, Score, place_never_shows
 from headrace.models.static import Linear, Model
 from headrace.schemas.errors import BadModel
 from headrace.schemas.manifest import Column, Manifest, Number, Weights
+from headrace.stream import contributions
 
 # Trees, and what may stand before them: these look at each row alone, whatever the number of rows.
 _ALONE = (
@@ -49,7 +51,7 @@ def load(content: bytes, manifest: Manifest, *, trusted: Sequence[str] = ()) -> 
         raise BadModel(["is empty"])  # XGBoost would end the process
     if manifest.kind == "linear":
         return _linear(content, manifest)
-    score, rows = _LOADERS[manifest.kind](content, manifest, trusted)
+    score, rows, explain = _LOADERS[manifest.kind](content, manifest, trusted)
     score = only(score, manifest.output.column)
     dtype = number_of(manifest.features)
     names = [one.name for one in manifest.features]
@@ -57,7 +59,15 @@ def load(content: bytes, manifest: Manifest, *, trusted: Sequence[str] = ()) -> 
         if rows != BLOCK_ROWS:
             raise BadModel([f"takes {rows} rows at once, and the place of a row among them shows in its score"])
         rows = 1
-    return Matrix(score, names, version=manifest.version, rows=rows, dtype=dtype)
+    return Matrix(score, names, version=manifest.version, rows=rows, dtype=dtype, explain=explain)
+
+
+class _Loaded(NamedTuple):
+    """How to ask a model, how many rows a call has, and what makes ready how to ask it why."""
+
+    score: Score
+    rows: int
+    explain: Callable[[], Contribute] | None = None
 
 
 def number_of(columns: Sequence[Column]) -> str:
@@ -80,10 +90,11 @@ def only(score: Score, column: int | None) -> Score:
 def _linear(content: bytes, manifest: Manifest) -> Linear:
     held = msgspec.json.decode(content, type=Weights)
     same_names([one.name for one in manifest.features], list(held.weights))
-    return Linear(held.weights, bias=held.bias, logistic=held.logistic, version=manifest.version)
+    usual = held.reference or {}
+    return Linear(held.weights, bias=held.bias, logistic=held.logistic, version=manifest.version, reference=usual)
 
 
-def _sklearn(content: bytes, manifest: Manifest, trusted: Sequence[str]) -> tuple[Score, int]:
+def _sklearn(content: bytes, manifest: Manifest, trusted: Sequence[str]) -> _Loaded:
     library("sklearn", "sklearn")
     skops = library("skops.io", "sklearn")
     unknown = skops.get_untrusted_types(data=content)
@@ -94,7 +105,9 @@ def _sklearn(content: bytes, manifest: Manifest, trusted: Sequence[str]) -> tupl
     method = manifest.output.method
     if method not in METHODS or not hasattr(estimator, method):
         raise BadModel([f"output.method = {method!r}: {type(estimator).__name__} has no such method that gives scores"])
-    return sklearn_score(estimator, method), ALL_ROWS if all(map(_is_alone, steps_of(estimator))) else BLOCK_ROWS
+    score, steps = sklearn_score(estimator, method), steps_of(estimator)
+    explain = partial(contributions.sklearn, steps, score, method, manifest.output.column)
+    return _Loaded(score, ALL_ROWS if all(map(_is_alone, steps)) else BLOCK_ROWS, explain)
 
 
 def refuse_untrusted(unknown: Sequence[str], trusted: Sequence[str]) -> None:
@@ -149,11 +162,11 @@ def _is_alone(estimator: Any) -> bool:
     return cls.__module__.startswith("sklearn.") and cls.__name__.startswith(_ALONE)
 
 
-def _lightgbm(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> tuple[Score, int]:
+def _lightgbm(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> _Loaded:
     booster = library("lightgbm", "lightgbm").Booster(model_str=content.decode())
     counted(manifest.features, booster.num_feature())
     same_names([one.name for one in manifest.features], lightgbm_names(booster))
-    return lightgbm_score(booster), ALL_ROWS
+    return _Loaded(lightgbm_score(booster), ALL_ROWS, partial(contributions.lightgbm, booster, manifest.output.column))
 
 
 def lightgbm_score(booster: Any) -> Score:
@@ -167,12 +180,12 @@ def lightgbm_names(booster: Any) -> list[str] | None:
     return None if all(name == f"Column_{place}" for place, name in enumerate(names)) else names
 
 
-def _xgboost(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> tuple[Score, int]:
+def _xgboost(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> _Loaded:
     booster = library("xgboost", "xgboost").Booster()
     booster.load_model(bytearray(content))
     counted(manifest.features, booster.num_features())
     same_names([one.name for one in manifest.features], booster.feature_names)
-    return xgboost_score(booster), ALL_ROWS
+    return _Loaded(xgboost_score(booster), ALL_ROWS, partial(contributions.xgboost, booster, manifest.output.column))
 
 
 def xgboost_score(booster: Any) -> Score:
@@ -181,7 +194,7 @@ def xgboost_score(booster: Any) -> Score:
     return lambda rows: booster.inplace_predict(rows, validate_features=False)
 
 
-def _onnx(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> tuple[Score, int]:
+def _onnx(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> _Loaded:
     session = onnx_session(content)
     kinds, rows = onnx_numbers(session, [one.name for one in manifest.features])
     wrong = [
@@ -194,7 +207,7 @@ def _onnx(content: bytes, manifest: Manifest, _trusted: Sequence[str]) -> tuple[
     outputs = [one.name for one in session.get_outputs()]
     if manifest.output.name not in outputs:
         raise BadModel([f"output.name = {manifest.output.name!r}: the model has {', '.join(outputs)}"])
-    return onnx_score(session, kinds, manifest.output.name), rows
+    return _Loaded(onnx_score(session, kinds, manifest.output.name), rows)
 
 
 def onnx_session(content: bytes) -> Any:
@@ -257,7 +270,7 @@ def same_names(names: Sequence[str], known: Any) -> None:
     raise BadModel([f"features: given are {', '.join(names)}, and the model knows {how}: {', '.join(theirs)}"])
 
 
-_LOADERS: Mapping[str, Callable[[bytes, Manifest, Sequence[str]], tuple[Score, int]]] = {
+_LOADERS: Mapping[str, Callable[[bytes, Manifest, Sequence[str]], _Loaded]] = {
     "sklearn": _sklearn,
     "lightgbm": _lightgbm,
     "xgboost": _xgboost,

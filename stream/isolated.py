@@ -14,12 +14,14 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
 
 from headrace.models.features import Floats
-from headrace.models.static import ModelFailed, ModelGone, scores_of, told
+from headrace.models.reasons import why_none
+from headrace.models.static import Explained, ModelFailed, ModelGone, contributions_of, scores_of, told
 from headrace.schemas.errors import BadModel
 from headrace.schemas.manifest import Manifest
 
@@ -31,6 +33,7 @@ TRIES = 2  # of a batch
 
 _FRAME = struct.Struct("<cQ")  # what it is, and how many bytes follow
 _GIVEN, _SCORES, _RAISED, _READY, _REFUSED = b"g", b"s", b"e", b"y", b"n"
+_WHY, _WHETHER = b"w", b"?"  # what the features contribute, and whether it can be told
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from headrace.stream import isolated; isolated.serve()"
 )
@@ -65,15 +68,30 @@ class Isolated:
 
     def score(self, features: Mapping[str, Floats]) -> Floats:
         """Return one score per event."""
-        columns = [features[name] for name in self.features]
-        asked = np.stack(columns, axis=1).tobytes()
+        return np.frombuffer(self._asked(_GIVEN, self._rows(features)), np.float64).copy()
+
+    def why_no_reasons(self) -> str:
+        """Say why it cannot tell what features contribute, or nothing if it can."""
+        return self._asked(_WHETHER, b"", LOAD_SECONDS).decode()
+
+    def contributions(self, features: Mapping[str, Floats]) -> Floats:
+        """Return what each feature contributed, a row per event, and in the last column what there is without them."""
+        answer = np.frombuffer(self._asked(_WHY, self._rows(features)), np.float64)
+        return answer.reshape(-1, len(self.features) + 1).copy()
+
+    def _rows(self, features: Mapping[str, Floats]) -> bytes:
+        return np.stack([features[name] for name in self.features], axis=1).tobytes()
+
+    def _asked(self, what: bytes, given: bytes, seconds: float = 0.0) -> bytes:
+        """Return the answer of the other process, or of a new one; each has so many seconds, or up to the deadline."""
+        seconds = seconds or self._deadline_ms / 1_000
         problem = ""
         for _ in range(TRIES):
             try:
                 self._wait_until_ready()
-                kind, answer = self._child.ask(asked, self._deadline_ms / 1_000)
+                kind, answer = self._child.ask(what, given, seconds)
             except (OSError, EOFError) as error:
-                problem = self._problem(error, self._deadline_ms / 1_000)
+                problem = self._problem(error, seconds)
                 log.warning("the model in %s %s; a new process is started", self._folder, problem)
                 self._replace()
                 continue
@@ -81,7 +99,7 @@ class Isolated:
                 self._replace()
                 raise ModelGone(str(error)) from error
             if kind == _SCORES:
-                return np.frombuffer(answer, np.float64).copy()
+                return answer
             raised = json.loads(answer)
             raise ModelFailed(raised["text"], raised["kind"])
         raise ModelGone(f"{problem}, in {TRIES} tries")
@@ -135,14 +153,14 @@ class _Child:
         for part in begin:
             self._send(part)
 
-    def ask(self, rows: bytes, seconds: float) -> tuple[bytes, bytes]:
+    def ask(self, what: bytes, rows: bytes, seconds: float) -> tuple[bytes, bytes]:
         """Return the answer, or raise what comes of a process that gives none in time."""
         self._line.settimeout(seconds)
-        self._send(rows)
+        self._send(rows, what)
         return self.receive(seconds)
 
-    def _send(self, content: bytes) -> None:
-        self._line.sendall(_FRAME.pack(_GIVEN, len(content)))
+    def _send(self, content: bytes, what: bytes = _GIVEN) -> None:
+        self._line.sendall(_FRAME.pack(what, len(content)))
         self._line.sendall(content)
 
     def receive(self, seconds: float) -> tuple[bytes, bytes]:
@@ -206,7 +224,7 @@ def serve() -> None:
 def _serve(line: socket.socket) -> None:
     from headrace.stream import artifact  # noqa: PLC0415 - which imports this module
 
-    about, content = json.loads(_take(line)), _take(line)
+    about, content = json.loads(_take(line)[1]), _take(line)[1]
     manifest = msgspec.json.decode(about["manifest"], type=Manifest)
     try:
         model = artifact.tried(Path(about["folder"]), manifest, content, about["trusted"])
@@ -216,18 +234,24 @@ def _serve(line: socket.socket) -> None:
     _say(line, _READY, json.dumps({"rows": getattr(model, "rows", 0)}).encode())
     names = [one.name for one in manifest.features]
     while True:
-        rows = np.frombuffer(_take(line), np.float64).reshape(-1, len(names))
+        what, given = _take(line)
+        rows = np.frombuffer(given, np.float64).reshape(-1, len(names))
         columns = {name: np.ascontiguousarray(rows[:, place]) for place, name in enumerate(names)}
         try:
-            answer = _SCORES, scores_of(model, columns, len(rows)).tobytes()
+            if what == _WHETHER:
+                answer = _SCORES, why_none(model).encode()
+            elif what == _WHY:
+                answer = _SCORES, contributions_of(cast("Explained", model), columns, len(rows)).tobytes()
+            else:
+                answer = _SCORES, scores_of(model, columns, len(rows)).tobytes()
         except Exception as error:  # noqa: BLE001 - it is told to whoever asked
             answer = _RAISED, json.dumps({"text": told(error), "kind": type(error).__name__}).encode()
         _say(line, *answer)
 
 
-def _take(line: socket.socket) -> bytes:
-    _, size = _FRAME.unpack(_read(line, _FRAME.size))
-    return _read(line, size)
+def _take(line: socket.socket) -> tuple[bytes, bytes]:
+    what, size = _FRAME.unpack(_read(line, _FRAME.size))
+    return what, _read(line, size)
 
 
 def _say(line: socket.socket, kind: bytes, content: bytes) -> None:

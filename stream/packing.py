@@ -84,7 +84,8 @@ def named(model: Any) -> str:
 
 def _linear(model: Linear) -> Packed:
     names = model.features
-    content = msgspec.json.format(msgspec.json.encode(Weights(model.weights, model.bias, model.logistic)), indent=2)
+    weights = Weights(model.weights, model.bias, model.logistic, model.reference or msgspec.UNSET)
+    content = msgspec.json.format(msgspec.json.encode(weights), indent=2)
 
     def score(rows: Rows) -> Any:
         return model.score({name: rows[:, place].copy() for place, name in enumerate(names)})
@@ -186,12 +187,22 @@ def _as_weights(model: Any, packed: Packed, wish: Wish) -> Packed | None:
         factor, shift = factor * step[0], shift * step[0] + step[1]
     bias = math.fsum([*np.ravel(getattr(last, "intercept_", 0.0)).tolist(), *(slopes * shift).tolist()])
     weights = dict(zip(wish.features, (slopes * factor).tolist(), strict=True))
-    made = _linear(Linear(weights, bias=bias, logistic=packed.output.method == "predict_proba"))
+    usual = dict(zip(wish.features, _usual(scalers), strict=False))
+    made = _linear(Linear(weights, bias=bias, logistic=packed.output.method == "predict_proba", reference=usual))
     spread = 3.0 * np.random.default_rng(1).normal(size=(256, count))
     for rows in ((spread - shift) / np.where(factor == 0, 1.0, factor), wish.rows):
         if len(rows) and not np.allclose(made.score(rows), packed.score(rows), rtol=EXACT, atol=1e-12):
             return None
     return made._replace(score=packed.score)
+
+
+def _usual(scalers: Sequence[Any]) -> list[float]:
+    """Return the means of the training, or the medians, where the first scaler has them."""
+    for name in ("mean_", "center_"):
+        if scalers and (held := getattr(scalers[0], name, None)) is not None:
+            usual: list[float] = np.ravel(held).tolist()
+            return usual
+    return []
 
 
 def _affine(scaler: Any) -> tuple[Any, Any] | None:

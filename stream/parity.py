@@ -161,7 +161,7 @@ class Comparison:
         self._whole = whole
         self._known: dict[Id, _Known] = {}
         self._namesakes: dict[Id, list[_Known]] = {}  # where there is more than one, all of them
-        self._head, self._name = _decoder(id_field, ("model", str | None, None)), _decoder(id_field)
+        self._head, self._name = head_decoder(id_field, ("model", str | None, None)), head_decoder(id_field)
         self._unknown: dict[Id, Unexpected] = {}  # published, of events that the slice does not have
         self._report = Report(topic="", predictions="")
 
@@ -263,7 +263,7 @@ class Comparison:
         return [(identity, one) for one in self._namesakes.get(identity) or [self._known[identity]]]
 
 
-def _decoder(id_field: str, *more: Any) -> Any:
+def head_decoder(id_field: str, *more: Any) -> Any:
     """Return what reads the id and no more than it has to."""
     fields: list[Any] = [("id", Id), *more]
     return msgspec.json.Decoder(msgspec.defstruct("Head", fields, rename={"id": id_field}, gc=False))

@@ -18,7 +18,6 @@ from headrace.schemas.dead_letter import Header, RejectedRecord, Rejection
 from headrace.schemas.errors import BadConfig, BadFile, BadSlice, NotDelivered
 from headrace.schemas.event import columns_of
 from headrace.schemas.position import Asked
-from headrace.schemas.prediction import prediction_type
 from headrace.stream import clients, topics
 from headrace.stream.agents import Scored, Scorer
 from headrace.stream.files import JSON_LINES, STANDARD, Target, format_of, letters_beside, open_sink, original
@@ -307,7 +306,7 @@ class FileDoor:
 
 
 def _placed_type(pipeline: Pipeline) -> Any:
-    prediction: Any = prediction_type(pipeline.events, pipeline.name, pipeline.version)
+    prediction: Any = pipeline.prediction
     fields = list(columns_of(prediction).items())
     if taken := sorted({name for name, _ in fields}.intersection(PLACE)):
         raise BadFile(f"{pipeline.events.__name__} has a field {taken[0]}, which the file's own column is called")
@@ -470,6 +469,11 @@ def prepared(pipeline: Pipeline, config: Config) -> Config:
                 f"before which event, and a replay reads {pipeline.wire.topic} alone"
             ]
         )
+    return with_group(pipeline, config)
+
+
+def with_group(pipeline: Pipeline, config: Config) -> Config:
+    """Return the options with a group, once it is seen that clients can have them."""
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     return config

@@ -50,6 +50,8 @@ def run(pipeline: Pipeline, config: Config) -> None:
     if len(pipeline.topics) > 1:
         # Whoever has a partition of the events has to have that of the labels, which only this sees to.
         config = msgspec.structs.replace(config, assignment="range")
+    for role, why in pipeline.without_reasons.items():
+        log.warning("reasons: the %s model gives none: %s", role, why)
     bytes_max = topics.prepare(config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns)
     lineage = topics.lineage(config, [*pipeline.topics, config.state_topic]) if pipeline.has_memory else ""
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.

@@ -34,7 +34,7 @@ TOMBSTONES_AT_A_TIME = 100
 PATIENCE_SECONDS = 5.0  # beyond the longest transaction, for what was committed to become visible
 TELL_SECONDS = 2.0
 
-_DELTA, _PIECE, _HEAD = b"d", b"s", b"h"
+_DELTA, _PIECE, HEAD = b"d", b"s", b"h"
 TICKS = "ticks="  # in the note beside an offset
 _FRAME = struct.Struct("<qH")  # where the next change begins, and how many pieces this one has
 
@@ -199,7 +199,7 @@ class Memory:
             "bytes": size,
             "fingerprint": self.state.fingerprint,
         }
-        return self._output(_HEAD, snapshot.encode(said))
+        return self._output(HEAD, snapshot.encode(said))
 
     def delete(self, changes: "Mapping[int, Change]", *, before: int) -> None:
         """Have these changes deleted where the snapshot covers them: whoever sent it did not come to that."""
@@ -645,7 +645,7 @@ class Found:
 
     def _take(self, key: bytes, value: bytes | None) -> None:
         kind, rest = key[:1], key[1:]
-        if kind == _HEAD and value is not None:
+        if kind == HEAD and value is not None:
             self.head = None
             head = snapshot.decode(value)
             self.head = head if isinstance(head, dict) else None

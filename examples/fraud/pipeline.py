@@ -81,4 +81,5 @@ pipeline = Pipeline(
     ),
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
     combine=by_recent_loss,
+    reasons=3,
 )

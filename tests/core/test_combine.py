@@ -508,7 +508,7 @@ def test_rows_whose_truth_comes_with_them_are_scored_before_it_is_taken_in(combi
         want.append(slow.combined(static[some], online[some], groups[some])[0][0])
         if not np.isnan(labels[row]):
             slow.learn(static[some], online[some], labels[some], groups[some], at[some])
-    got = [fast.followed(*(column[some] for column in (static, online, labels)), groups[some], at[some])
+    got = [fast.followed(*(column[some] for column in (static, online, labels)), groups[some], at[some])[0]
            for some in (slice(0, 7), slice(7, 290), slice(290, 300))]  # fmt: skip
     assert np.concatenate(got).tobytes() == np.array(want).tobytes()
     assert snapshot.encode(fast.dump()) == snapshot.encode(slow.dump())

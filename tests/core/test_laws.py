@@ -102,11 +102,14 @@ def _pipeline(
     logistic: bool = True,
     keys_max: int = 1_000,
     missing: dict[str, Any] | None = None,
+    reasons: int = 0,
+    codes: dict[str, str] | None = None,
     **features: Feature,
 ) -> Pipeline:
     weights = {name: 0.25 * (-1) ** place for place, name in enumerate(features)}
     static = Linear(weights, bias=0.1, logistic=logistic, version="7")
-    return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max, missing=missing)
+    asked = {"missing": missing, "reasons": reasons, "codes": codes}
+    return Pipeline(name="small", events=event, features=features, static=static, keys_max=keys_max, **asked)
 
 
 def fussy(a, *others):
@@ -223,6 +226,9 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "a learner alone": _learning(None, static=None),
     "labels and no learner": _learning(None, online=None),
     **LIMITED,
+    "reasons": _pipeline(reasons=2, codes={"a": "R1"}, a=field("count"), b=shop.count("1h"), c=field("lat")),
+    "reasons of both models": _learning(by_recent_loss(half_life=50), reasons=2),
+    "reasons, and labels with the events": _learning(None, labels="rank", reasons=2),
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {

@@ -16,11 +16,12 @@ from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
-from headrace.schemas.prediction import prediction_type
+from headrace.schemas.prediction import Contribution, prediction_type
 from headrace.schemas.quality import QualityReport
 
 WIRE = Path(__file__).with_name("wire-1")
 Prediction: Any = prediction_type(Transaction, "fraud", "1")
+Told: Any = prediction_type(Transaction, "fraud", "1", reasons=True)
 
 EVENTS = [
     Transaction("p1", 1_700_000_000.0, "card-7", "m-1", 12.5, 48.8566, 2.3522, "FR"),
@@ -32,6 +33,11 @@ PREDICTIONS = [
     Prediction("p2", 1_700_000_000.125, 'é"\\\n😀', 5e-324, 5e-324),
     Prediction("p3", 0.0, "0", 0.1, 0.2, 0.3),
     Prediction("p4", 0.0, "0", 0.5, None, flags=("static_fallback", "late")),
+]
+WHY = (Contribution("static", "R01", 12.0, 0.75), Contribution("online", "amount", None, -5e-324))
+TOLD = [
+    Told("p1", 1_700_000_000.0, "card-7", 0.25, 0.25, reasons=WHY),
+    Told("p2", 0.0, "0", 0.5, None, flags=("static_fallback", "no_reasons")),
 ]
 ALERTS = [
     Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved"),
@@ -129,6 +135,18 @@ def test_predictions_that_are_written_today_are_those_bytes() -> None:
 def test_predictions_that_were_published_are_read() -> None:
     read = [msgspec.json.decode(line, type=Prediction) for line in _lines("predictions.jsonl")]
     assert read == PREDICTIONS
+
+
+def test_predictions_with_reasons_are_those_bytes_and_are_read() -> None:
+    lines = _lines("predictions-with-reasons.jsonl")
+    assert encode_all(TOLD) == lines
+    assert [msgspec.json.decode(line, type=Told) for line in lines] == TOLD
+
+
+def test_a_reader_that_knows_no_reasons_reads_predictions_that_have_some_and_the_other_way_round() -> None:
+    read = [msgspec.json.decode(line, type=Prediction) for line in _lines("predictions-with-reasons.jsonl")]
+    assert [(one.id, one.score, one.flags) for one in read] == [(one.id, one.score, one.flags) for one in TOLD]
+    assert all(not msgspec.json.decode(line, type=Told).reasons for line in _lines("predictions.jsonl"))
 
 
 def test_a_reader_that_knows_the_first_fields_only_reads_predictions() -> None:
@@ -247,6 +265,7 @@ if __name__ == "__main__":  # for a new folder, before its first release
     every = (
         ("transactions", EVENTS),
         ("predictions", PREDICTIONS),
+        ("predictions-with-reasons", TOLD),
         ("alerts", ALERTS),
         ("acknowledgements", ACKNOWLEDGEMENTS),
         ("quality", QUALITY),
