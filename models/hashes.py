@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from headrace.models.memory import Array, Ints
+from headrace.models.memory import Array, Floats, Ints
 
 _KNOWN: dict[object, int] = {}
 _KNOWN_MAX = 1_000_000
@@ -37,6 +37,21 @@ def hashes_of(values: Array) -> Ints:
     )
 
 
+def draws(values: Array, count: int, *, seed: int = 0) -> Floats:
+    """Return so many numbers for each value, from zero to below one, as if drawn; they hang on value and seed alone.
+
+    >>> one = draws(np.array(["r1", "r2"], object), 3, seed=7)
+    >>> two = draws(np.array(["r2"], object), 2, seed=7)
+    >>> one.shape, one[1, :2].tolist() == two[0].tolist()
+    ((2, 3), True)
+    """
+    (own,) = hashes_of(np.array([seed], object)).view(np.uint64)
+    begin = _stirred(hashes_of(values).view(np.uint64) ^ own)
+    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_BEGIN)
+    # 52 bits: the largest of them times any number is below that number.
+    return (_stirred(begin[:, None] + steps) >> np.uint64(12)).astype(np.float64) * 2.0**-52
+
+
 def there(values: Array) -> Array:
     """Say which values are not missing.
 
@@ -50,10 +65,14 @@ def there(values: Array) -> Array:
 
 def _mixed(numbers: Array) -> Ints:
     """Stir the bits of floats, of which the first ones hardly differ."""
-    mixed = numbers.view(np.uint64) + np.uint64(_BEGIN)
+    stirred: Ints = _stirred(numbers.view(np.uint64) + np.uint64(_BEGIN)).view(np.int64)
+    return stirred
+
+
+def _stirred(mixed: Array) -> Array:
     for shift, factor in zip(_SHIFTS, _FACTORS, strict=False):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    stirred: Ints = (mixed ^ (mixed >> np.uint64(_SHIFTS[-1]))).view(np.int64)
+    stirred: Array = mixed ^ (mixed >> np.uint64(_SHIFTS[-1]))
     return stirred
 
 

@@ -48,7 +48,7 @@ SLOT_WEIGHTS = {"usual": -0.9, "other": -0.1}  # of the slot's logarithm
 DELAY_SECONDS, SLOW_SHARE, SLOW_SECONDS = 90.0, 0.05, 3_600.0
 
 # What an hour's numbers are drawn for: each has a stream of its own, so that one never moves another.
-_PEOPLE, _ITEMS, _VISITS, _CHOICES, _CLICKS = range(5)
+_PEOPLE, _ITEMS, _VISITS, _CHOICES, _CLICKS, _REQUESTS = range(6)
 
 
 class Hour(NamedTuple):
@@ -87,6 +87,40 @@ class Hour(NamedTuple):
         for place in places[np.argsort(self.clicked_at[places], kind="stable")].tolist():
             one = {"id": f"i-{self.number}-{place}", "user": f"u-{self.user[place]}"}
             yield {**one, "at": float(self.clicked_at[place]), "clicked": 1}
+
+
+class Requests(NamedTuple):
+    """The first pages of an hour's visits before anything is shown on them, each with items that may be."""
+
+    world: "World"
+    number: int
+    at: np.ndarray
+    user: np.ndarray
+    item: np.ndarray  # of each request a row of candidates, no two alike
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """Yield the candidates as the topic ``candidates`` has them, those of a request behind each other."""
+        flat = self.item.ravel()
+        published, category = (of(flat).reshape(self.item.shape) for of in (self.world.published, self.world.category))
+        for place, (at, user) in enumerate(zip(self.at.tolist(), self.user.tolist(), strict=True)):
+            request = f"r-{self.number}-{place}"
+            each = zip(*(column[place].tolist() for column in (self.item, category, published)), strict=True)
+            for nth, (item, category_of, published_at) in enumerate(each):
+                yield {
+                    "id": f"{request}-{nth}",
+                    "at": at,
+                    "user": f"u-{user}",
+                    "request": request,
+                    "item": f"a-{item}",
+                    "category": CATEGORIES[category_of],
+                    "published": published_at,
+                }
+
+    def click_chances(self, item: np.ndarray, slot: Any) -> np.ndarray:
+        """Return how likely a click is on each of the items, in these slots: what no model ever sees."""
+        odds = self.world._odds(self.number, self.user, item, np.asarray(slot), self.at)  # noqa: SLF001 - our own world
+        made: np.ndarray = 1 / (1 + np.exp(-odds))
+        return made
 
 
 class World:
@@ -143,6 +177,17 @@ class World:
         flat = [column[order].ravel() for column in (item, np.broadcast_to(slot, item.shape), clicked_at)]
         each = [np.repeat(column[order], SLOTS) for column in (at, user, engaged)]
         return Hour(self, number, each[0], each[1], flat[0], flat[1], each[2], flat[2])
+
+    def requests(self, number: int, candidates: int = 8) -> Requests:
+        """Return who asks for a page in an hour, and some items of which any may be shown."""
+        rng = np.random.default_rng([self.seed, _REQUESTS, number])
+        user = np.repeat(np.arange(len(self.tastes)), rng.poisson(self.visits_an_hour))
+        user = rng.permutation(user)
+        begin = self.started_at + number * HOUR_SECONDS
+        at = np.round(begin + np.sort(rng.uniform(0, HOUR_SECONDS - 1, len(user))), 3)
+        there = self._there(number)[0]
+        chosen = np.argsort(rng.random((len(user), len(there))), axis=1)[:, :candidates]
+        return Requests(self, number, at, user, there[chosen])
 
     def category(self, item: np.ndarray) -> np.ndarray:
         """Return the number of each item's category."""

@@ -8,7 +8,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
-from headrace.examples.ctr import generator
+from headrace.examples.ctr import generator, slates
 from headrace.examples.ctr.generator import (
     CATEGORIES,
     HOUR_SECONDS,
@@ -24,6 +24,7 @@ from headrace.examples.ctr.learn import judged, outcomes
 from headrace.examples.ctr.pipeline import CATEGORIES as KNOWN
 from headrace.examples.ctr.pipeline import Click, Impression, pipeline
 
+from headrace.models.slate import propensity_of
 from headrace.testing import Driver, check_laws
 
 USERS = 60
@@ -185,3 +186,87 @@ def test_the_learner_overtakes_the_static_model_after_the_world_has_changed() ->
     assert changed["static"]["normalised_entropy"] > 1.02
     assert changed["online"]["normalised_entropy"] < 0.95
     assert changed["combined"]["normalised_entropy"] < 0.95
+
+
+@pytest.fixture(scope="module")
+def pages() -> list:
+    return list(slates.played(World(users=500), range(12)))
+
+
+def test_requests_have_candidates_that_are_there_and_no_two_alike(pages: list) -> None:
+    for requests, *_ in pages:
+        begin = STARTED_AT + requests.number * HOUR_SECONDS
+        assert np.all(np.diff(requests.at) >= 0)
+        assert np.all((requests.at >= begin) & (requests.at < begin + HOUR_SECONDS))
+        age = requests.at[:, None] - requests.world.published(requests.item)
+        assert np.all((age >= 0) & (age < ITEM_HOURS * HOUR_SECONDS))
+        assert all(len(set(row)) == len(row) for row in requests.item.tolist())
+        again = World(users=500).requests(requests.number)
+        assert list(again.candidates()) == list(requests.candidates())
+    assert set(next(pages[0][0].candidates())) == set(slates.Candidate.__struct_fields__)
+
+
+def test_what_is_said_of_policies_from_the_log_of_another_is_what_they_earn(pages: list) -> None:
+    told, by_slot = slates.judged(pages)
+    for estimate, earns, *_ in told.values():
+        assert abs(estimate.ips - earns) < 3 * estimate.ips_error
+        assert abs(estimate.snips - earns) < 3 * estimate.snips_error
+        assert estimate.ips_error < 0.02
+    assert told["greedy"][1] > told["explores half of the slots"][1] > told["at random"][1]
+    assert by_slot[0] > 2 * by_slot[-1]
+
+
+def test_what_a_slot_is_worth_is_told_apart_from_what_was_put_there(pages: list) -> None:
+    _, _, estimates, truth = slates.judged(pages)[0]["at random"]
+    for one, rate in zip(estimates, truth, strict=True):
+        # Ten clicks or so are too few for the estimate's own error; this one comes from the truth.
+        assert abs(one.snips - rate) < 3 * (rate * (1 - rate) / one.effective) ** 0.5
+    assert 2.5 < truth[0] / truth[-1] < 5
+
+
+def test_a_page_that_explores_is_the_same_at_a_replay(pages: list) -> None:
+    for (*_, log, clicked), (*_, log_again, clicked_again) in zip(
+        pages[:2], slates.played(World(users=500), range(2)), strict=True
+    ):
+        assert np.array_equal(log.places, log_again.places)
+        assert np.array_equal(log.propensity, log_again.propensity)
+        assert np.array_equal(clicked, clicked_again)
+    other = next(iter(slates.played(World(users=500), range(1), seed=2)))
+    assert not np.array_equal(other[2].places, pages[0][2].places)
+
+
+def test_an_item_that_nobody_knows_is_scored_by_what_it_is_and_shown_with_a_chance_that_is_known(pages: list) -> None:
+    known = {"at": STARTED_AT, "user": "u", "request": "r", "category": "travel"}
+    new, old, other = (
+        slates.Candidate(id=item, item=item, published=STARTED_AT - age, **known)
+        for item, age in (("never seen", 60), ("old", 30 * HOUR_SECONDS), ("never seen either", 60))
+    )
+    scores = [made.score for made in slates.pipeline.step([new, old, other], slates.pipeline.fresh()).predictions]
+    assert scores[0] == scores[2] > scores[1]
+    for _, scores, log, _ in pages:
+        count = scores.shape[1]
+        for place in range(count):
+            first = np.full((len(scores), 1), place)
+            assert np.all(propensity_of(first, scores, slates.LOGS) >= 0.5 / count)
+        assert np.all(log.propensity >= 0.5 / count)
+    of_all, of_greedy, of_log = slates.newest(pages)
+    assert of_all > 0.01
+    assert of_greedy > of_all, "being new counts for an item"
+    assert of_log > of_all
+
+
+def test_a_user_who_was_never_here_has_what_is_true_of_all() -> None:
+    state = pipeline.fresh()
+    regular = [Impression(id=str(at), at=STARTED_AT + at, **{**SHOWN, "user": "old", "engaged": 1}) for at in range(50)]
+    pipeline.transform(regular, state)
+    both = [Impression(id=user, at=STARTED_AT + 60.0, **{**SHOWN, "user": user}) for user in ("old", "new")]
+    made = pipeline.transform(both, state)
+    assert made["engaged_7d"][0] > 0.5
+    assert made["engaged_7d"][1] == pytest.approx(0.1)
+    assert [made[name].tolist() for name in ("shown_1h", "category_1d")] == [[51.0, 1.0]] * 2, "this one included"
+    assert made["new_to_user"].tolist() == [0.0, 1.0]
+    assert np.isfinite([column[1] for column in made.values()]).all()
+
+
+def test_candidates_keep_the_laws() -> None:
+    check_laws(slates.pipeline, seeds=[1])
