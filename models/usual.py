@@ -13,13 +13,69 @@ from headrace.models.memory import Array, Floats
 from headrace.models.monitor import EVENTS_MIN
 from headrace.models.pipeline import Pipeline
 from headrace.models.reference import Reference, whole_ranks
-from headrace.models.watch import GROUPS_MAX, OURS, RELATED_MAX, Watch
+from headrace.models.state import State
+from headrace.models.watch import FEATURE_SERIES, GROUPS_MAX, OURS, RELATED_MAX, Watch
 from headrace.schemas.event import Event
 from headrace.schemas.span import seconds
 
 FORMAT = 1
 GROUP_EVENTS_MIN = 2_000  # of a value that is watched on its own
 EVENTS_WANTED = 1_000  # with fewer, chance alone looks like anything
+
+
+class Gathering:
+    """Gathers what features of events are, of as many partitions as there are."""
+
+    def __init__(self, pipeline: Pipeline, *, slices: Sequence[str] = ()) -> None:
+        self._pipeline = pipeline
+        self._slices = tuple(slices)
+        self._columns: dict[str, list[Floats]] = {}
+        self._times: list[Floats] = []
+        self._values: dict[str, list[str]] = {field: [] for field in slices}
+        self.events = 0
+
+    def take(self, events: Sequence[Event], state: State) -> None:
+        """Take events of a partition, which ``state`` is that of."""
+        if not events:
+            return
+        pipeline = self._pipeline
+        made = pipeline.transform(events, state)
+        if pipeline.static is not None:
+            read = {name: made[name] for name in pipeline.static.features or pipeline.features}
+            made = {**made, FEATURE_SERIES: pipeline.static.score(read)}
+        for name, column in made.items():
+            self._columns.setdefault(name, []).append(column)
+        self._times.append(np.fromiter(map(attrgetter(pipeline.wire.time), events), np.float64, len(events)))
+        fields = Columns(events)
+        for field in self._slices:
+            self._values[field] += map(str, fields.raw(field))
+        self.events += len(events)
+
+    def data(self, *, every: str) -> dict[str, Any]:
+        """Return what is usual, as plain data; too few events raise ``ValueError``."""
+        if self.events < EVENTS_WANTED:
+            raise ValueError(
+                f"there are {self.events} events, and what is usual cannot be told from fewer than {EVENTS_WANTED}"
+            )
+        at = np.concatenate(self._times)
+        order = np.argsort(at, kind="stable")  # partitions lie one behind the other, and slices are of all of them
+        at = at[order]
+        columns = {name: np.concatenate(some)[order] for name, some in self._columns.items()}
+        binner = Binner([Bins.of_values(name, column) for name, column in columns.items()])
+        rows = binner.bin(list(columns.values()))
+        numbers = _numbers(at, seconds(every))
+        values = {field: np.array(some)[order] for field, some in self._values.items()}
+        return {
+            "format": FORMAT,
+            "pipeline": self._pipeline.name,
+            "version": self._pipeline.version,
+            "every": every,
+            "events": self.events,
+            "from": float(at[0]),
+            "to": float(at[-1]),
+            "reference": _learned(binner, rows, numbers, related=True).dump(),
+            "slices": {field: _groups(binner, rows, numbers, some) for field, some in values.items()},
+        }
 
 
 def usual(
@@ -30,7 +86,6 @@ def usual(
     The events go through the pipeline's own features, in their order. ``slices`` are fields whose values are watched
     on their own, those that come often.
 
-    >>> from headrace.models.laws import some_events
     >>> from headrace.models.features import log1p
     >>> from headrace.models.static import Linear
     >>> class Payment(Event, topic="payments", key="account"):
@@ -47,43 +102,10 @@ def usual(
     >>> watch_of(data).features
     ['amount']
     """
-    parts: dict[str, list[Floats]] = {}
-    times: list[Floats] = []
-    values: dict[str, list[str]] = {field: [] for field in slices}
-    state = pipeline.fresh(waits=False)
+    gathering, state = Gathering(pipeline, slices=slices), pipeline.fresh(waits=False)
     for batch in batches:
-        if not batch:
-            continue
-        made = pipeline.transform(batch, state)
-        if pipeline.static is not None:
-            read = {name: made[name] for name in pipeline.static.features or pipeline.features}
-            made = {**made, "static": pipeline.static.score(read)}
-        for name, column in made.items():
-            parts.setdefault(name, []).append(column)
-        times.append(np.fromiter(map(attrgetter(pipeline.wire.time), batch), np.float64, len(batch)))
-        fields = Columns(batch)
-        for field in slices:
-            values[field] += map(str, fields.raw(field))
-    columns = {name: np.concatenate(some) for name, some in parts.items()}
-    at = np.concatenate(times) if times else np.empty(0)
-    if len(at) < EVENTS_WANTED:
-        raise ValueError(
-            f"there are {len(at)} events, and what is usual cannot be told from fewer than {EVENTS_WANTED}"
-        )
-    binner = Binner([Bins.of_values(name, column) for name, column in columns.items()])
-    rows = binner.bin(list(columns.values()))
-    numbers = _numbers(at, seconds(every))
-    return {
-        "format": FORMAT,
-        "pipeline": pipeline.name,
-        "version": pipeline.version,
-        "every": every,
-        "events": len(at),
-        "from": float(at.min()),
-        "to": float(at.max()),
-        "reference": _learned(binner, rows, numbers, related=True).dump(),
-        "slices": {field: _groups(binner, rows, numbers, some) for field, some in values.items()},
-    }
+        gathering.take(batch, state)
+    return gathering.data(every=every)
 
 
 def _numbers(at: Floats, every_s: float) -> Array:
@@ -121,9 +143,9 @@ def _learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = Fal
     return Reference.learn(binner, counts, products, chosen)
 
 
-def _groups(binner: Binner, rows: Array, numbers: Array, values: Sequence[str]) -> dict[str, Any]:
-    known = [value for value, count in Counter(values).most_common(GROUPS_MAX) if count >= GROUP_EVENTS_MIN]
-    held = np.array(values)
+def _groups(binner: Binner, rows: Array, numbers: Array, held: Array) -> dict[str, Any]:
+    often = Counter(held.tolist()).most_common(GROUPS_MAX)
+    known = [value for value, count in often if count >= GROUP_EVENTS_MIN]
     return {value: _learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
 
 

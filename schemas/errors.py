@@ -149,6 +149,13 @@ class EventMissing(HeadraceError):
     exit_code = 17
 
 
+class BadReference(HeadraceError):
+    """What is usual cannot be used, or cannot be told: the file is not there, damaged, or of other features."""
+
+    code = "BAD_REFERENCE"
+    exit_code = 18
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

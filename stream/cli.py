@@ -20,7 +20,7 @@ from headrace.schemas.config import (
     from_pairs,
     from_toml,
 )
-from headrace.schemas.errors import BadConfig, HeadraceError
+from headrace.schemas.errors import BadConfig, BadReference, HeadraceError
 from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
 
 FORMATS = ("jsonl", "csv", "parquet")
@@ -114,6 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("id", metavar="ID", help="the event's id, or TOPIC:PARTITION:OFFSET")
     explain.add_argument("--json", action="store_true", help="print the story as JSON, and nothing else")
     explain.set_defaults(command=_explain)
+
+    drift = commands.add_parser("drift", help="learn what is usual, which changes are told from")
+    kinds = drift.add_subparsers(required=True, metavar="WHAT")
+    learn = kinds.add_parser("learn", help="learn what is usual from a file, or from a part of the topic")
+    _add_slice(learn, end=LATEST)
+    learn.add_argument(
+        "source", nargs="?", metavar="FILE", help="events: .jsonl, .csv or .parquet (default: the topic)"
+    )
+    learn.set_defaults(command=_learn)
 
     config = commands.add_parser("config", help="show every option, its value and its bounds")
     _add_options(config)
@@ -266,6 +275,21 @@ def _explain(options: argparse.Namespace) -> int:
     pipeline = load.load_pipeline(options.path)
     asked = Asked(options.topic or pipeline.wire.topic, *positions)
     explain.main(pipeline, config, options.id, asked, as_json=options.json)
+    return 0
+
+
+def _learn(options: argparse.Namespace) -> int:
+    config, positions = _options(options, os.environ), _positions(options)
+    from headrace.stream import drift, load  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    with drift.to_be_learned() as wanted:
+        pipeline = load.load_pipeline(options.path)
+    if len(wanted) != 1:
+        raise BadReference(f"{options.path}: it says watch=Drift(...) {len(wanted)} times, and what it says is learned")
+    asked = Asked(options.topic or pipeline.wire.topic, *positions)
+    print(drift.learn(pipeline, wanted[0], source=options.source, config=config, asked=asked))  # noqa: T201
     return 0
 
 

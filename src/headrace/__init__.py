@@ -21,10 +21,12 @@ from headrace.models.pipeline import Pipeline
 from headrace.models.static import Function, Linear, Model
 from headrace.schemas.event import Event, Label
 from headrace.stream.artifact import Static
+from headrace.stream.drift import Drift
 from headrace.stream.saving import save_static
 
 __all__ = [
     "Brake",
+    "Drift",
     "Event",
     "Fallback",
     "Function",
