@@ -11,7 +11,7 @@ from drift.worlds import ERROR
 
 
 class Alibi(Tumbling):
-    """The number is how many zeros the least p-value has: the knob is p_val, and Bonferroni divides it by a constant."""
+    """The number is how many zeros the least p-value has, so the knob is p_val (times a constant, by Bonferroni)."""
 
     knobs = (0.5, 300.0)
 
@@ -20,7 +20,9 @@ class Alibi(Tumbling):
         self._medians = {name: np.nanmedian(reference[name]) for name in self._holed}
         matrix, names = self._matrix(reference)
         categories = {
-            number: None for number, name in enumerate(names) if name == ERROR or name.startswith("category") or MISSING in name
+            number: None
+            for number, name in enumerate(names)
+            if name == ERROR or name.startswith("category") or MISSING in name
         }
         self._detector = TabularDrift(matrix, p_val=0.05, categories_per_feature=categories)
 

@@ -12,13 +12,13 @@ from drift.worlds import ERROR
 class PerSeries(Contestant):
     """A detector of River's for each series; the reference is the first that they see."""
 
-    def make(self, number: int):
+    def make(self):
         """Return the detector of one series."""
         raise NotImplementedError
 
     def fit(self, reference):
         self._series = Series(reference)
-        self._detectors = {name: self.make(number) for number, name in enumerate(self._series.names)}
+        self._detectors = {name: self.make() for name in self._series.names}
         self._through(reference)
 
     def update(self, batch):
@@ -42,7 +42,7 @@ class Adwin(PerSeries):
 
     knobs = (0.5, 300.0)
 
-    def make(self, number):
+    def make(self):
         return drift.ADWIN(delta=10**-self.knob)
 
 
@@ -51,7 +51,7 @@ class PageHinkley(PerSeries):
 
     knobs = (5.0, 50_000.0)
 
-    def make(self, number):
+    def make(self):
         return drift.PageHinkley(threshold=self.knob)
 
 

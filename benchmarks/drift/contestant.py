@@ -87,5 +87,5 @@ class Always(Contestant):
 
     def copy(self):
         other = Always(self.knob, self.seed)
-        other._rng = self._rng.spawn(1)[0]  # noqa: SLF001 - its own
+        other._rng = self._rng.spawn(1)[0]
         return other

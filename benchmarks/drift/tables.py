@@ -77,7 +77,9 @@ def _overall(rows, lines, world, form, not_run):
         quiet, one, cost = row["quiet"], row["all"], row["cost"]
         low, high = (1e6 * bound for bound in intervals.rate(quiet["alarms"], quiet["events"]))
         priced = (
-            f"{cost['us_per_event']:,.1f} | {cost['state_kib']:,.0f} | {cost['process_mib']:,.0f}" if cost else "- | - | -"
+            f"{cost['us_per_event']:,.1f} | {cost['state_kib']:,.0f} | {cost['process_mib']:,.0f}"
+            if cost
+            else "- | - | -"
         )
         made.append(
             f"| {entry.title} | {row['tuned']['knob']:.4g} "
@@ -130,9 +132,10 @@ def stationary(lines: list[dict]) -> str:
             events, alarms = sum(run["events"] for run in runs), sum(run["alarms"] for run in runs)
             low, high = (1e6 * bound for bound in intervals.rate(alarms, events))
             promised = 1e6 * runs[0]["promised"]
+            per_million = f"{alarms / events * 1e6:.2f} ({low:.2f} to {high:.2f})"
             made.append(
                 f"| {entry.title} | {world.name if world else 'all of them'} | {len(runs)} | {events:,} | {alarms:,} "
-                f"| {alarms / events * 1e6:.2f} ({low:.2f} to {high:.2f}) | {promised:g} | {kept(low, high, promised)} |"
+                f"| {per_million} | {promised:g} | {kept(low, high, promised)} |"
             )
     return "\n".join([*made, ""])
 

@@ -191,7 +191,9 @@ def test_rivers_detectors_run_through_the_protocol_and_the_table_tells_of_them()
         command = [sys.executable, "-m", "drift.one", name, "contest", json.dumps(asked)]
         done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=True, timeout=120)
         lines += [json.loads(line) for line in done.stdout.splitlines()]
-    found = {line["delay"] is not None for line in lines if line["what"] == "change" and line["contestant"] != "always-fire"}
+    found = {
+        line["delay"] is not None for line in lines if line["what"] == "change" and line["contestant"] != "always-fire"
+    }
     assert found == {True}, "a whole deviation is seen"
     told = tables.contest(lines, vars(form), {"river-adwin": "it was not asked"})
     assert "| River Page-Hinkley |" in told
