@@ -24,7 +24,10 @@ import process
 from drift import contestants, picture, protocol, tables, worlds
 
 FULL = protocol.Form()
-QUICK = protocol.Form(rate=1e-4, stretch=50_000, tuning=200_000, quiet=400_000, seeds=5, steps=7, priced=30_000)
+QUICK = protocol.Form(
+    rate=5e-5, reference=10_000, lead=10_000, horizon=10_000, stretch=50_000, tuning=100_000, quiet=200_000, seeds=3,
+    steps=7, priced=30_000,
+)  # fmt: skip
 CHEAP = (
     "headrace-promised", "headrace", "river-adwin", "river-page-hinkley", "river-ddm", "alibi-5000", "always-fire",
 )  # fmt: skip
@@ -145,13 +148,13 @@ def _one(run, entry, python, what, asked, out, minutes_max):
 
 def _parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller, at ten times the rate")
+    parser.add_argument("--quick", action="store_true", help="smaller, at five times the rate")
     parser.add_argument("--stationary", action="store_true", help="nothing changes: false alarms against the promise")
     parser.add_argument("--report", action="store_true", help="measure nothing: tell of the last run again")
     parser.add_argument("--only", metavar="A,B", help=f"who takes part (default: {','.join(contestants.BY_NAME)})")
     parser.add_argument("--worlds", metavar="A,B", help=f"of {','.join(worlds.BY_NAME)}")
-    parser.add_argument("--rate", type=float, help="of false alarms per event (1e-5; quick 1e-4; stationary 1e-6)")
-    parser.add_argument("--seeds", type=int, help="streams with each change (30; quick 5), or stationary ones (20)")
+    parser.add_argument("--rate", type=float, help="of false alarms per event (1e-5; quick 5e-5; stationary 1e-6)")
+    parser.add_argument("--seeds", type=int, help="streams with each change (30; quick 3), or stationary ones (20)")
     parser.add_argument("--events", type=int, default=1_000_000, help="of each stationary stream (default 1000000)")
     parser.add_argument("--knob", type=float, help="stationary: of a contestant that promises nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="contestants at a time")

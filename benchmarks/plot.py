@@ -1,10 +1,10 @@
 """The record as one picture: bars for throughput, marks on a logarithmic scale for latency."""
 
-from html import escape
 from math import log10
 
 import jobs
 from report import PERCENTILES
+from shapes import line, text
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 900, 230, 110, 30, 60
 COLOURS = {"headrace": "#1f6f8b", "peer": "#b8b8b8"}
@@ -79,18 +79,9 @@ def _latency(shown, titles, top, job):
     return parts
 
 
-def text(x, y, text, *, size=12, anchor="start", colour="#222"):
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}">{escape(text)}</text>'
-
-
 def _bar(x, y, width, colour):
     return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="{ROW - 8}" fill="{colour}"/>'
 
 
 def _dot(x, y, colour):
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
-
-
-def line(x1, y1, x2, y2, colour="#222"):
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'

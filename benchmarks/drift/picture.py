@@ -3,7 +3,7 @@
 from math import log10
 
 from drift import contestants, intervals, tables, worlds
-from plot import line, text
+from shapes import line, text
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 1180, 230, 20, 26, 96
 RATES = 210  # the width of the part with the rates
