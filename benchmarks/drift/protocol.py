@@ -21,7 +21,7 @@ from drift.worlds import ROWS, Columns, World
 Make = Callable[[float, int], Contestant]  # from a knob and a seed
 
 TUNING, QUIET, PRICED = 1_000_000, 2_000_000, 3_000_000  # where the seeds of each purpose begin; those of changes at 0
-COPIES = 8
+COPIES_MAX, GROWN_BYTES = 512, 32 * 2**20  # what was free before is used up first, so small copies have to be many
 
 
 @dataclass(frozen=True)
@@ -226,14 +226,17 @@ def cost(make: Make, knob: float, world: World, form: Form) -> dict[str, float]:
         for batch in shown:
             watch.step(batch)
         least = min(least, (time.process_time() - began) / (part * ROWS))
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # before the copies
     gc.collect()
     before = _resident()
-    copies = [watch.contestant.copy() for _ in range(COPIES)]
+    copies = [watch.contestant.copy()]
+    while len(copies) < COPIES_MAX and _resident() - before < GROWN_BYTES:
+        copies.append(watch.contestant.copy())
     state = max(0, _resident() - before) / len(copies)
     return {
         "us_per_event": least * 1e6 / watch.contestant.reads,
         "state_kib": state / 1024,
-        "process_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "process_mib": process,
     }
 
 

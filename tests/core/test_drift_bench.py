@@ -209,3 +209,14 @@ def test_what_a_stationary_run_says_of_a_promise():
     assert f"| 100,000 | {alarms} | " in told
     assert told.count("| kept |") == 2, "of the world, and of all of them"
     assert "BROKEN" in tables.stationary([{**row, "alarms": alarms, "promised": 1e-5}])
+
+
+def test_the_cost_is_of_an_event_that_is_looked_at():
+    class Sparse(Toy):
+        reads = 0.5
+
+    whole, half = (protocol.cost(kind, 9.0, ONE, TINY) for kind in (Toy, Sparse))
+    assert {*whole} == {"us_per_event", "state_kib", "process_mib"}
+    assert whole["us_per_event"] > 0
+    assert half["us_per_event"] > 0
+    assert whole["process_mib"] > 10
