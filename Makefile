@@ -4,10 +4,10 @@ BIN := .venv/bin
 ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and $(PYTHON) is %d.%d: say which to use, e.g. make PYTHON=python3.12" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench broker soak faults clean
+.PHONY: help demo test check bench bench-drift broker soak faults clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: .venv/installed  ## half a minute of everything in one process tree, with nothing else installed
 	$(BIN)/headrace demo --seconds 30
@@ -24,6 +24,9 @@ check: .venv/installed-dev  ## format, lint, layers, types and every test that n
 
 bench: .venv/installed-dev  ## Headrace beside its peers on the real broker: a table, JSON and a plot (Java 17 and Maven)
 	$(BIN)/python benchmarks
+
+bench-drift: .venv/installed-dev  ## drift detection beside others, all with one rate of false alarms (long; needs no broker)
+	$(BIN)/python benchmarks/detectors.py
 
 broker: .venv/installed  ## start Apache Kafka on 127.0.0.1:9092 until Ctrl-C (Java 17 and Maven)
 	$(BIN)/python -m headrace.stream.broker

@@ -12,8 +12,6 @@ README.md says how to read them.
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import signal
 import sys
@@ -53,7 +51,7 @@ def main():
         "format": 1,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": {name: value for name, value in vars(options).items() if name != "out"},
-        "machine": _machine(),
+        "machine": process.machine(),
         "broker": f"Apache Kafka {KAFKA_VERSION}, one node, one process, on loopback",
         "versions": {},
         "kernel": compiled(),  # or River itself learns
@@ -233,25 +231,6 @@ def _keep(row, kind, result):
     row[kind].append({"at": round(time.time(), 1), **result})
     if result["problem"] and not result["verdict"]["distinct"]:
         row["not_run"] = result["problem"]  # nothing came out, and nothing would come out the next time
-
-
-def _machine():
-    try:
-        cpu = next(
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_average_at_start": [round(load, 2) for load in os.getloadavg()],
-    }
 
 
 def _interrupt(_number, _frame):

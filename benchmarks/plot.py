@@ -1,10 +1,10 @@
 """The record as one picture: bars for throughput, marks on a logarithmic scale for latency."""
 
-from html import escape
 from math import log10
 
 import jobs
 from report import PERCENTILES
+from shapes import line, text
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 900, 230, 110, 30, 60
 COLOURS = {"headrace": "#1f6f8b", "peer": "#b8b8b8"}
@@ -25,7 +25,7 @@ def svg(record):
                 top += TOP + ROW * len(shown) + 40
     machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
     foot = f"{record['started_at']} · {machine} · {record['broker']}"
-    parts.append(_text(10, top + 20, foot, size=11, colour="#666"))
+    parts.append(text(10, top + 20, foot, size=11, colour="#666"))
     height = top + 36
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">\n'
@@ -35,7 +35,7 @@ def svg(record):
 
 def _throughput(shown, titles, top, job):
     title = f"Events per second at saturation, median, least to greatest; {job.title}"
-    parts = [_text(10, top + 30, title, size=15)]
+    parts = [text(10, top + 30, title, size=15)]
     most = max(row["rate"]["max"] for row in shown.values())
     scale = (WIDTH - LEFT - RIGHT) / most
     for number, (name, row) in enumerate(shown.items()):
@@ -44,10 +44,10 @@ def _throughput(shown, titles, top, job):
         colour = COLOURS["headrace" if name.startswith("headrace") else "peer"]
         middle = y + ROW / 2 - 4
         parts += [
-            _text(LEFT - 8, y + 15, titles[name], anchor="end"),
+            text(LEFT - 8, y + 15, titles[name], anchor="end"),
             _bar(LEFT, y, rate["median"] * scale, colour),
-            _line(LEFT + rate["min"] * scale, middle, LEFT + rate["max"] * scale, middle),
-            _text(LEFT + rate["max"] * scale + 6, y + 15, f"{rate['median']:,.0f}"),
+            line(LEFT + rate["min"] * scale, middle, LEFT + rate["max"] * scale, middle),
+            text(LEFT + rate["max"] * scale + 6, y + 15, f"{rate['median']:,.0f}"),
         ]
     return parts
 
@@ -55,7 +55,7 @@ def _throughput(shown, titles, top, job):
 def _latency(shown, titles, top, job):
     values = [row[mark]["median"] for row in shown.values() for mark in PERCENTILES if row[mark]["median"]]
     title = f"Milliseconds from intended send to readable, logarithmic; {job.title}"
-    parts = [_text(10, top + 30, title, size=15)]
+    parts = [text(10, top + 30, title, size=15)]
     if not values:
         return parts
     low, high = log10(min(values)) - 0.1, log10(max(values)) + 0.1
@@ -66,22 +66,17 @@ def _latency(shown, titles, top, job):
     bottom = top + TOP + ROW * len(shown)
     for power in range(int(low) - 1, int(high) + 2):
         if low <= power <= high:
-            parts.append(_line(x(10**power), top + TOP - 6, x(10**power), bottom, colour="#ddd"))
-            parts.append(_text(x(10**power), bottom + 14, f"{10**power:g}", anchor="middle", colour="#666"))
+            parts.append(line(x(10**power), top + TOP - 6, x(10**power), bottom, colour="#ddd"))
+            parts.append(text(x(10**power), bottom + 14, f"{10**power:g}", anchor="middle", colour="#666"))
     for number, mark in enumerate(PERCENTILES):
         parts.append(_dot(LEFT + 90 * number, top + 45, MARKS[mark]))
-        parts.append(_text(LEFT + 90 * number + 10, top + 49, mark))
+        parts.append(text(LEFT + 90 * number + 10, top + 49, mark))
     for number, (name, row) in enumerate(shown.items()):
         y = top + TOP + ROW * number + ROW / 2 - 4
-        parts.append(_text(LEFT - 8, y + 4, titles[name], anchor="end"))
+        parts.append(text(LEFT - 8, y + 4, titles[name], anchor="end"))
         values = {mark: row[mark]["median"] for mark in PERCENTILES}
         parts += [_dot(x(value), y, MARKS[mark]) for mark, value in values.items() if value]
     return parts
-
-
-def _text(x, y, text, *, size=12, anchor="start", colour="#222"):
-    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}">{escape(text)}</text>'
 
 
 def _bar(x, y, width, colour):
@@ -90,7 +85,3 @@ def _bar(x, y, width, colour):
 
 def _dot(x, y, colour):
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
-
-
-def _line(x1, y1, x2, y2, colour="#222"):
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'

@@ -1,6 +1,7 @@
-"""Child processes: started, watched, and ended by their own id, whatever happens to us."""
+"""Child processes: started, watched, and ended by their own id, whatever happens to us; and where they run."""
 
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -135,6 +136,26 @@ def _family(pid):
         if int(fields[3]) == pid and fields[0] != "Z":
             found.append(int(folder.name))
     return found
+
+
+def machine():
+    """Return what this machine is, for the record."""
+    try:
+        cpu = next(
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        cpu = platform.processor()
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_average_at_start": [round(load, 2) for load in os.getloadavg()],
+    }
 
 
 def stop_all():

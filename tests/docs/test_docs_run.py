@@ -204,7 +204,7 @@ def _wrong_with_python(arguments: list[str]) -> str:
 
 @cache
 def _targets() -> frozenset[str]:
-    return frozenset(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return frozenset(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 @cache
@@ -226,7 +226,7 @@ def test_data_on_a_page_can_be_read(block: Block) -> None:
 
 def test_targets_that_make_lists_are_all_described() -> None:
     text = (ROOT / "Makefile").read_text()
-    described = re.findall(r"^([a-z]+):.*## \S", text, flags=re.MULTILINE)
+    described = re.findall(r"^([a-z-]+):.*## \S", text, flags=re.MULTILINE)
     assert sorted(described) == sorted(_targets())
     (phony,) = re.findall(r"^\.PHONY: (.+)$", text, flags=re.MULTILINE)
     assert sorted(phony.split()) == sorted(described)
