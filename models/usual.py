@@ -73,7 +73,7 @@ class Gathering:
             "events": self.events,
             "from": float(at[0]),
             "to": float(at[-1]),
-            "reference": _learned(binner, rows, numbers, related=True).dump(),
+            "reference": learned(binner, rows, numbers, related=True).dump(),
             "slices": {field: _groups(binner, rows, numbers, some) for field, some in values.items()},
         }
 
@@ -122,7 +122,8 @@ def _numbers(at: Floats, every_s: float) -> Array:
     return numbers
 
 
-def _learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = False) -> Reference:
+def learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = False) -> Reference:
+    """Return what is usual of rows of bins, of which ``numbers`` says the slices, and if asked for what goes together."""
     ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
     begins = [0, *ends[:-1]]
     counts = np.array([binner.count(rows[begin:end]) for begin, end in zip(begins, ends, strict=True)])
@@ -146,7 +147,7 @@ def _learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = Fal
 def _groups(binner: Binner, rows: Array, numbers: Array, held: Array) -> dict[str, Any]:
     often = Counter(held.tolist()).most_common(GROUPS_MAX)
     known = [value for value, count in often if count >= GROUP_EVENTS_MIN]
-    return {value: _learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
+    return {value: learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
 
 
 def watch_of(data: Mapping[str, Any], *, false_alarms: str = "1 per week", every: str | None = None) -> Watch:
