@@ -123,7 +123,7 @@ def _numbers(at: Floats, every_s: float) -> Array:
 
 
 def learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = False) -> Reference:
-    """Return what is usual of rows of bins, of which ``numbers`` says the slices, and if asked for what goes together."""
+    """Return what is usual of rows of bins of which ``numbers`` says the slices; if asked, also what goes together."""
     ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
     begins = [0, *ends[:-1]]
     counts = np.array([binner.count(rows[begin:end]) for begin, end in zip(begins, ends, strict=True)])
