@@ -8,7 +8,8 @@ import numpy as np
 from headrace.models.baselines import Baselines
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
-from headrace.models.memory import Floats
+from headrace.models.lessons import UNTAUGHT, Lessons, Version
+from headrace.models.memory import Array, Floats
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
@@ -23,6 +24,9 @@ class Learning:
 
     A label first says how good the published scores were, then teaches the combination, then the learner. Each
     event teaches once, by the first that becomes known of it; what corrects that corrects the quality alone.
+
+    Where the learner is ``shared`` by all partitions, nobody learns here: what would teach is handed out as lessons,
+    and the learner is put in place from outside (``adopt``). What is kept of it is which one was in use.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Learning:
         truth: Truth | None,
         *,
         learner: Learner | None = None,
+        shared: bool = False,
         mixer: Mixer | None = None,
         judges: Mapping[str, Quality] | None = None,
         baselines: Baselines | None = None,
@@ -38,6 +43,10 @@ class Learning:
         self.features = tuple(features)
         self.waiting = Waiting(features, truth) if truth else None  # labels come with their events otherwise
         self.learner = learner
+        self.shared = shared
+        self.version = self._here = UNTAUGHT  # which learner is in use, and which one is here
+        self._adopted: Version | None = None  # and not in a change yet
+        self._lessons: list[Lessons] = []
         self.mixer = mixer
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
         self.baselines = baselines
@@ -46,6 +55,7 @@ class Learning:
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
         assert self.learner is not None
+        assert not self.lacks, "whoever made the state again has put a learner in place"
         learner = self.learner
         return _each_row(lambda columns, _labels: learner.predict(columns), self._read(made), None)
 
@@ -76,6 +86,31 @@ class Learning:
     def _mix(self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats) -> None:
         if self.mixer is not None:
             self.mixer.learn(static, online, labels, groups, at)
+
+    # The learner that all partitions share.
+
+    def adopt(self, version: Version, learner: Learner) -> None:
+        """Score with this learner from now on."""
+        assert self.shared
+        if version != self.version:
+            self._adopted = version
+        self.version = self._here = version
+        self.learner = learner
+
+    @property
+    def lacks(self) -> bool:
+        """Say whether the learner that was in use is known by its version alone, so that one has to be put in place."""
+        return self._here != self.version
+
+    def adopted(self) -> Version | None:
+        """Return which learner was put in place since this was last asked."""
+        version, self._adopted = self._adopted, None
+        return version
+
+    def lessons(self) -> list[Lessons]:
+        """Return what became known since this was last asked, and is to be learned elsewhere."""
+        lessons, self._lessons = self._lessons, []
+        return lessons
 
     # What comes, and becomes known.
 
@@ -108,6 +143,8 @@ class Learning:
         there = np.flatnonzero(~np.isnan(labels))
         some = scored if len(there) == scored.size else scored.only(there)
         self._judge(some.at, some, labels[there])
+        if self.shared:
+            self._teach(some, labels[there], some.at)
         self.taught += len(there)
 
     def _heard(self, outcomes: Outcomes) -> Outcomes:
@@ -122,21 +159,16 @@ class Learning:
             of, labels = teaching.of, teaching.labels
             self._judge(teaching.at, of, labels)
             self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
-            if self.learner is not None:
-                self._teach(of, labels)
+            self._teach(of, labels, teaching.at)
             self.taught += teaching.size
         return outcomes
 
-    def _teach(self, scored: Scored, labels: Floats) -> None:
-        assert self.learner is not None
-        learner = self.learner
-        columns = {name: scored.features[:, place].copy() for place, name in enumerate(self.features)}
-
-        def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
-            learner.learn(columns, labels)
-            return labels
-
-        _each_row(learn, columns, labels)
+    def _teach(self, scored: Scored, labels: Floats, at: Floats) -> None:
+        if self.shared:
+            if scored.size:
+                self._lessons.append(Lessons.of(scored, labels, at))
+        elif self.learner is not None:
+            teach(self.learner, self.features, scored.features, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
         foretold = {} if self.baselines is None else self.baselines.step(labels)
@@ -147,27 +179,32 @@ class Learning:
 
     def take(self, part: Mapping[str, Any]) -> None:
         """Take in again what a step took in."""
-        if "scored" in part:
+        if "learner" in part:
+            self.version = Version(*part["learner"])
+        elif "scored" in part:
             scored = Scored(**part["scored"])
             if "labels" not in part:
                 self.scored(scored)
+                self._lessons.clear()
                 return
             there = np.flatnonzero(~np.isnan(part["labels"]))
             some, labels = scored.only(there), part["labels"][there]
             self._mix(some.static, some.online, labels, some.groups or None, some.at)
-            if self.learner is not None:
-                self._teach(some, labels)
+            if not self.shared:
+                self._teach(some, labels, some.at)
             self.known(some, labels)
         elif "told" in part:
             self.label(**part["told"])
         elif "tick" in part:
             self.tick(**part["tick"])
+        self._lessons.clear()  # they went out with the step that was taken in first
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         return {
             "waiting": None if self.waiting is None else self.waiting.dump(),
-            "learner": None if self.learner is None else self.learner.dump(),
+            "learner": None if self.learner is None or self.shared else self.learner.dump(),
+            **({"version": list(self.version)} if self.shared else {}),
             "mixer": None if self.mixer is None else [self.mixer.fingerprint, self.mixer.dump()],
             "baselines": None if self.baselines is None else self.baselines.dump(),
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
@@ -178,7 +215,9 @@ class Learning:
         """Take what ``dump`` returned."""
         if self.waiting is not None:
             self.waiting.load(data["waiting"])
-        if self.learner is not None:
+        if self.shared:
+            self.version = Version(*data["version"])
+        elif self.learner is not None:
             self.learner.load(data["learner"])
         # How scores are combined and judged may change: that is no reason to forget what was learned.
         kept = {"mixer": data["mixer"], **data["judges"]}
@@ -189,6 +228,17 @@ class Learning:
         if self.baselines is not None and data["baselines"] is not None:
             self.baselines.load(data["baselines"])
         self.taught = data["taught"]
+
+
+def teach(learner: Learner, names: Sequence[str], features: Array, labels: Floats) -> None:
+    """Let a learner learn rows of features that have these names, one after the other."""
+    columns = {name: features[:, place].copy() for place, name in enumerate(names)}
+
+    def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
+        learner.learn(columns, labels)
+        return labels
+
+    _each_row(learn, columns, labels)
 
 
 def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None) -> Floats:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, pairwise, repeat
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -19,9 +19,11 @@ from headrace.models.keyed import KeyedFeature
 from headrace.models.labels import Outcomes, Scored
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
+from headrace.models.lessons import Lessons
 from headrace.models.quality import Quality
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Linear, Model
+from headrace.models.trained import Trained
 from headrace.schemas.alert import Alert
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
@@ -30,6 +32,9 @@ from headrace.schemas.outcome import outcome_type
 from headrace.schemas.prediction import Flag, prediction_type
 from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
+
+Whose = Literal["partition", "shared"]
+WHOSE: tuple[Whose, ...] = get_args(Whose)
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What an event's flags are, by a number that has a bit for each.
@@ -47,6 +52,7 @@ class Effects(NamedTuple):
     alerts: list[Alert]
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
+    lessons: Sequence[Lessons] = ()  # what is to be learned by the learner that all partitions share
 
 
 class Pipeline:
@@ -87,6 +93,7 @@ class Pipeline:
         fallback: Fallback | Model | float | None = None,
         labels: type[Label] | str | None = None,
         online: Any = None,
+        learner: Whose = "partition",
         combine: Combination | None = None,
         kind: Kind | None = None,
         quality_window: str = "1d",
@@ -102,6 +109,7 @@ class Pipeline:
         self.labels = None if isinstance(labels, str) else labels
         self.label_field = labels if isinstance(labels, str) else None  # where an event's label comes with it
         self.online = online
+        self.learner = learner  # whose the learner is: each partition has one of its own, or all share one
         self.combine = combine or (by_recent_loss if static is not None and online is not None else None)
         self.asked_kind = kind
         self.kind: Kind = kind or "binary"
@@ -146,15 +154,35 @@ class Pipeline:
         """Say whether labels come."""
         return self.labels is not None or self.label_field is not None
 
+    @property
+    def shares(self) -> bool:
+        """Say whether all partitions share one learner."""
+        return self.learner == "shared"
+
     def fresh(self, *, waits: bool = True) -> State:
         """Return the state of a partition of which nothing was seen yet.
 
-        Without ``waits`` no event is kept for its label: that is for whoever has events alone.
+        Without ``waits`` no event is kept for its label: that is for whoever has events alone. Whoever has nothing
+        else has the learner for himself, too, where others share it.
         """
         learning, said = self._fresh_learning(waits=waits) if self.learns else (None, "")
         return State(
             self.wire.time, self._keyed, keys_max=self.keys_max, fallback=self.fallback, learning=learning, said=said
         )
+
+    def trained(self) -> Trained:
+        """Return the learner that all partitions share, with nothing learned yet."""
+        assert self.online is not None
+        return Trained(
+            tuple(self.features),
+            learner_of(self.online, kind=self.kind),
+            f"{tuple(self.features)}{self._said_of_learner}",
+        )
+
+    @property
+    def _said_of_learner(self) -> str:
+        model = _ADDRESS.sub("", repr(self.online))
+        return f" {self.kind} {model}"
 
     def _fresh_learning(self, *, waits: bool) -> tuple[Learning, str]:
         truth = self.labels.truth if self.labels is not None and waits else None
@@ -166,11 +194,17 @@ class Pipeline:
         baselines = Baselines(self.kind)
         judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
         learning = Learning(
-            tuple(self.features), truth, learner=learner, mixer=mixer, judges=judges, baselines=baselines
+            tuple(self.features),
+            truth,
+            learner=learner,
+            shared=self.shares and waits,
+            mixer=mixer,
+            judges=judges,
+            baselines=baselines,
         )
-        model = _ADDRESS.sub("", repr(self.online))
         asked = truth and (truth.field, truth.within, truth.otherwise)
-        return learning, f" {tuple(self.features)} {asked} {self.label_field} {self.kind} {model}"
+        whose = " shared" if learning.shared else ""
+        return learning, f" {tuple(self.features)} {asked} {self.label_field}{self._said_of_learner}{whose}"
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
@@ -222,13 +256,14 @@ class Pipeline:
         }
         outcomes = state.learning.label(**given)
         change = [{"told": given}] if len(places) else None
-        return Effects([], rejections, [], change, self._outcomes(outcomes))
+        return Effects([], rejections, [], change, self._outcomes(outcomes), state.learning.lessons())
 
     def tick(self, state: State, *, wall: float, event: float) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
         assert state.learning is not None
         outcomes = state.learning.tick(wall=wall, event=event)
-        return Effects([], [], [], [{"tick": {"wall": wall, "event": event}}], self._outcomes(outcomes))
+        change = [{"tick": {"wall": wall, "event": event}}]
+        return Effects([], [], [], change, self._outcomes(outcomes), state.learning.lessons())
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -278,15 +313,17 @@ class Pipeline:
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change)
+        if (version := state.learning.adopted()) is not None:
+            change.insert(0, {"learner": list(version)})
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
-            return Effects(predictions, rejections, [], change, self._outcomes(outcomes))
+            return Effects(predictions, rejections, [], change, self._outcomes(outcomes), state.learning.lessons())
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
-        return Effects(predictions, rejections, [], change)
+        return Effects(predictions, rejections, [], change, lessons=state.learning.lessons())
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State
@@ -302,15 +339,16 @@ class Pipeline:
                 known = np.where((known == 0) | (known == 1), known, np.nan)
         if learning.learner is None:
             return static, None, known
-        online = learning.online(made) if known is None else learning.online_known(made, known)
+        # What came with events is learned elsewhere, and later, where the learner is shared.
+        online = learning.online(made) if known is None or learning.shared else learning.online_known(made, known)
         if self.static is None:
             return online, online, known
-        alone = static if stood_in is None else np.where(stood_in, np.nan, static)
+        its = static if stood_in is None else np.where(stood_in, np.nan, static)
         groups = None if self._group_field is None else columns.raw(self._group_field)
         if known is None:
-            scores = learning.combined(alone, online, groups)
+            scores = learning.combined(its, online, groups)
         else:
-            scores = learning.combined_known(alone, online, known, groups, columns[self.wire.time])
+            scores = learning.combined_known(its, online, known, groups, columns[self.wire.time])
         return np.where(np.isnan(scores), static, scores), online, known
 
     def _scored(
@@ -514,6 +552,10 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield from problems_of(pipeline.online, pipeline.asked_kind)
         if not pipeline.learns:
             yield "online: it learns from labels, and there are none; name them by labels="
+    if pipeline.learner not in WHOSE:
+        yield f"learner = {pipeline.learner!r}: allowed are {', '.join(map(repr, WHOSE))}"
+    elif pipeline.shares and pipeline.online is None:
+        yield "learner = 'shared': there is no learner to share; name one by online="
     combine = pipeline.combine
     if combine is not None and (pipeline.static is None or pipeline.online is None):
         yield "combine: it makes one score of two, and there is one model"
