@@ -53,7 +53,7 @@ class Trained:
     def _learn(self, features: Array, labels: Floats, at: Floats, wrote: float) -> None:
         if not len(labels):
             return
-        teach(self.learner, self.features, features, labels)
+        teach(self.learner, self.features, features, labels.copy())  # what was decoded lies anywhere in memory
         born = wrote if self.version == UNTAUGHT else self.version.born
         self.version = Version(born, self.version.lessons + len(labels))
         self.at = max(self.at, float(np.max(at)))

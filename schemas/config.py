@@ -112,6 +112,19 @@ OPTIONS: dict[str, Option] = {
     "topic_outcomes": Option("outcomes", "where it is told what became known of events, when there are labels"),
     "topic_quality": Option("quality", "how good each model has been, when there are labels"),
     "topic_state": Option("", "the changelog of what features remember; empty means the group's name and -state"),
+    "topic_lessons": Option(
+        "", "what a shared learner is to learn; one partition. Empty means the group's name and -lessons"
+    ),
+    "topic_learner": Option(
+        "", "what a shared learner has learned; one partition. Empty means the group's name and -learner"
+    ),
+    "learner_interval_ms": Option(
+        500,
+        "the least time from one telling of what a shared learner has learned to the next",
+        10,
+        3_600_000,
+        why="a telling holds all of it, and every worker reads that; an hour",
+    ),
     "accept_state_loss": Option(
         False, "begin with an empty memory where what was remembered is lost, instead of ending with STATE_LOST"
     ),
@@ -220,6 +233,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_outcomes: str
     topic_quality: str
     topic_state: str
+    topic_lessons: str
+    topic_learner: str
+    learner_interval_ms: int
     accept_state_loss: bool
     create_topics: bool
     topic_partitions: int
@@ -242,6 +258,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def state_topic(self) -> str:
         """The changelog of what features remember."""
         return self.topic_state or f"{self.group}-state"
+
+    @property
+    def lessons_topic(self) -> str:
+        """What a shared learner is to learn, in the order in which it does."""
+        return self.topic_lessons or f"{self.group}-lessons"
+
+    @property
+    def learner_topic(self) -> str:
+        """What a shared learner has learned, for everybody who scores."""
+        return self.topic_learner or f"{self.group}-learner"
+
+    @property
+    def learner_state_topic(self) -> str:
+        """The changelog of a shared learner."""
+        return f"{self.learner_topic}-state"
 
     def shown(self) -> dict[str, Any]:
         """Return the options as they may be shown: secrets are masked.
