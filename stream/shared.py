@@ -363,6 +363,7 @@ class Listener(threading.Thread):
         self._config = config
         self._on_failed = on_failed
         self._closing = threading.Event()
+        self._strange: set[str] = set()  # what was left out, and told so
 
     def close(self) -> None:
         """Hear no more."""
@@ -386,11 +387,14 @@ class Listener(threading.Thread):
 
     def _hear(self, found: Found, head: dict[str, Any]) -> None:
         trained = self._pipeline.trained()
-        if head.get("fingerprint") != trained.fingerprint:
-            log.warning(
-                "%s has a learner of other features or of another model than this pipeline's; it is left out",
-                self._config.learner_topic,
-            )
+        of = str(head.get("fingerprint"))
+        if of != trained.fingerprint:
+            if of not in self._strange:
+                self._strange.add(of)
+                log.warning(
+                    "%s has a learner of other features or of another model than this pipeline's; it is left out",
+                    self._config.learner_topic,
+                )
             return
         data = found.snapshot()
         if not data:

@@ -59,6 +59,11 @@ def _told(stage: Stage):
     return found.snapshot() if found.head else None
 
 
+def _tellings(stage: Stage) -> int:
+    """How often something was told of the learner."""
+    return sum(record.key == b"h" for record in _records(stage, f"{stage.group}-learner"))
+
+
 def _staleness(stage: Stage, topic: str) -> list[dict]:
     places = {TopicPartition(topic, one): 0 for one in range(3)}
     found = reader.records(stage.address, places, isolation="read_committed")
@@ -96,7 +101,13 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
     workers = [stage.worker(name, **altered).start() for name in ("one", "two", "three")]
     for worker in workers:
         worker.wait_until_ready()
-    generator.start(1_000_000, rate=form.of(400, 1_000))
+    generator.start(1_000_000, rate=form.of(100, 1_000))
+
+    def learn_for_a_while() -> None:
+        wanted = _tellings(stage) + 8
+        stage.wait_until(lambda: _tellings(stage) >= wanted, lambda: "nothing is told of the learner any more")
+
+    learn_for_a_while()
     chance = random.Random(stage.seed)
     # Each in turn, so that whoever learns is hit too, and whoever learns next.
     for worker in itertools.islice(itertools.cycle(workers), form.of(3, 12)):
@@ -104,6 +115,7 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
         worker.kill()
         time.sleep(chance.random())
         worker.start()
+    learn_for_a_while()
     ledger = generator.stop()
     count = ledger.outputs
     stage.wait_for(count)
@@ -150,11 +162,12 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
     assert len(needed) > 5, "it was told again and again"
 
     # All workers come to the same learner, on every partition.
+    at = 1.7e9 + count * 0.01 + 20  # their time is not up before they were looked at
     numbers, producer = itertools.count(), confluent_kafka.Producer({"bootstrap.servers": stage.address})
 
     def converged() -> bool:
         for partition in range(PARTITIONS):
-            event = {"id": f"late-{partition}-{next(numbers)}", "at": 1.7e9, "card": "late", "amount": 5.0}
+            event = {"id": f"late-{partition}-{next(numbers)}", "at": at, "card": "late", "amount": 5.0}
             producer.produce(stage.topic, json.dumps({**event, "country": "FR"}), "late", partition)
         producer.flush(10)
         return {_used(stage, one)[-1][0] for one in range(PARTITIONS)} == {trained.version}
