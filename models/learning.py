@@ -11,6 +11,7 @@ from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake, Braking, Turn
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
+from headrace.models.lessons import UNTAUGHT, Lessons, Version
 from headrace.models.limits import LARGE, Limiter, Limits
 from headrace.models.memory import Array, Floats, Wide
 from headrace.models.mixer import Mixer
@@ -27,6 +28,9 @@ class Learning:
     A label first says how good the published scores were, then teaches the combination, then the learner. Each
     event teaches once, by the first that becomes known of it; what corrects that corrects the quality alone. What
     ``limits`` or the ``brake`` withhold says how good scores were, and teaches neither.
+
+    Where the learner is ``shared`` by all partitions, nobody learns here: what would teach is handed out as lessons,
+    and the learner is put in place from outside (``adopt``). What is kept of it is which one was in use.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Learning:
         truth: Truth | None,
         *,
         learner: Learner | None = None,
+        shared: bool = False,
         mixer: Mixer | None = None,
         judges: Mapping[str, Quality] | None = None,
         baselines: Baselines | None = None,
@@ -46,6 +51,10 @@ class Learning:
         self.features = tuple(features)
         self.waiting = Waiting(features, truth, wide=wide) if truth else None  # labels come with their events otherwise
         self.learner = learner
+        self.shared = shared
+        self.version = self._here = UNTAUGHT  # which learner is in use, and which one is here
+        self._adopted: Version | None = None  # and not in a change yet
+        self._lessons: list[Lessons] = []
         self.mixer = mixer
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
         self.baselines = baselines
@@ -58,6 +67,7 @@ class Learning:
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
         assert self.learner is not None
+        assert not self.lacks, "whoever made the state again has put a learner in place"
         learner = self.learner
         return _each_row(lambda columns, _labels: learner.predict(columns), self._read(made), None)
 
@@ -112,6 +122,31 @@ class Learning:
         if self.mixer is not None:
             self.mixer.learn(static, online, labels, groups, at)
 
+    # The learner that all partitions share.
+
+    def adopt(self, version: Version, learner: Learner) -> None:
+        """Score with this learner from now on."""
+        assert self.shared
+        if version != self.version:
+            self._adopted = version
+        self.version = self._here = version
+        self.learner = learner
+
+    @property
+    def lacks(self) -> bool:
+        """Say whether the learner that was in use is known by its version alone, so that one has to be put in place."""
+        return self._here != self.version
+
+    def adopted(self) -> Version | None:
+        """Return which learner was put in place since this was last asked."""
+        version, self._adopted = self._adopted, None
+        return version
+
+    def lessons(self) -> list[Lessons]:
+        """Return what became known since this was last asked, and is to be learned elsewhere."""
+        lessons, self._lessons = self._lessons, []
+        return lessons
+
     # What comes, and becomes known.
 
     @property
@@ -159,6 +194,8 @@ class Learning:
         if self.on_known is not None:
             self.on_known(some, labels[there])
         self._judge(some.at, some, labels[there])
+        if self.shared:
+            self._teach(some, labels[there], some.at)
         self.taught += len(there)
 
     def _heard(self, outcomes: Outcomes) -> Outcomes:
@@ -187,8 +224,7 @@ class Learning:
         """Teach the combination, then the learner."""
         of, labels = teaching.of, teaching.labels
         self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
-        if self.learner is not None:
-            self._teach(of, labels)
+        self._teach(of, labels, teaching.at)
 
     def _learn_within(self, teaching: Outcomes) -> list[Withheld | None]:
         """Teach what is allowed, and say what kept the rest from it."""
@@ -231,17 +267,13 @@ class Learning:
         if turn is not None:
             self._turns.append(turn)
 
-    def _teach(self, scored: Scored, labels: Floats) -> None:
-        assert self.learner is not None
-        learner = self.learner
+    def _teach(self, scored: Scored, labels: Floats, at: Floats) -> None:
         features = scored.features if self.limiter is None else self.limiter.clipped(scored.features)
-        columns = {name: features[:, place].copy() for place, name in enumerate(self.features)}
-
-        def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
-            learner.learn(columns, labels)
-            return labels
-
-        _each_row(learn, columns, labels)
+        if self.shared:
+            if scored.size:
+                self._lessons.append(Lessons.of(scored._replace(features=features), labels, at))
+        elif self.learner is not None:
+            teach(self.learner, self.features, features, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
         foretold = {} if self.baselines is None else self.baselines.step(labels)
@@ -252,28 +284,34 @@ class Learning:
 
     def take(self, part: Mapping[str, Any]) -> None:
         """Take in again what a step took in."""
-        if "scored" in part:
-            scored = Scored(**part["scored"])
-            if "labels" not in part:
-                self.scored(scored)
-                return
-            there = np.flatnonzero(~np.isnan(part["labels"]))
-            some, labels = scored.only(there), part["labels"][there]
-            self._mix(some.static, some.online, labels, some.groups or None, some.at)
-            if self.learner is not None:
-                self._teach(some, labels)
-            self.known(some, labels)
+        if "learner" in part:
+            self.version = Version(*part["learner"])
+        elif "scored" in part:
+            self._take_scored(Scored(**part["scored"]), part.get("labels"))
         elif "told" in part:
             self.label(**part["told"])
         elif "tick" in part and self.waiting is not None:
             self.tick(**part["tick"])
         self._turns.clear()  # they were told when it happened
+        self._lessons.clear()  # they went out with the step that was taken in first
+
+    def _take_scored(self, scored: Scored, known: Floats | None) -> None:
+        if known is None:
+            self.scored(scored)
+            return
+        there = np.flatnonzero(~np.isnan(known))
+        some, labels = scored.only(there), known[there]
+        self._mix(some.static, some.online, labels, some.groups or None, some.at)
+        if not self.shared:
+            self._teach(some, labels, some.at)
+        self.known(some, labels)
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         data = {
             "waiting": None if self.waiting is None else self.waiting.dump(),
-            "learner": None if self.learner is None else self.learner.dump(),
+            "learner": None if self.learner is None or self.shared else self.learner.dump(),
+            **({"version": list(self.version)} if self.shared else {}),
             "mixer": None if self.mixer is None else [self.mixer.fingerprint, self.mixer.dump()],
             "baselines": None if self.baselines is None else self.baselines.dump(),
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
@@ -288,7 +326,9 @@ class Learning:
         """Take what ``dump`` returned."""
         if self.waiting is not None:
             self.waiting.load(data["waiting"])
-        if self.learner is not None:
+        if self.shared:
+            self.version = Version(*data["version"])
+        elif self.learner is not None:
             self.learner.load(data["learner"])
         # How scores are combined and judged may change: that is no reason to forget what was learned.
         kept = {"mixer": data["mixer"], **data["judges"]}
@@ -315,6 +355,17 @@ def _sound(columns: Mapping[str, Floats]) -> Array:
 def _where(sound: Array, columns: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return the columns with zeros in the rows that are not sound: River would raise over some of what is there."""
     return {name: np.where(sound, column, 0.0) for name, column in columns.items()}
+
+
+def teach(learner: Learner, names: Sequence[str], features: Array, labels: Floats) -> None:
+    """Let a learner learn rows of features that have these names, one after the other."""
+    columns = {name: features[:, place].copy() for place, name in enumerate(names)}
+
+    def learn(columns: Mapping[str, Floats], labels: Floats) -> Floats:
+        learner.learn(columns, labels)
+        return labels
+
+    _each_row(learn, columns, labels)
 
 
 def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None) -> Floats:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, pairwise, repeat
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -20,12 +20,14 @@ from headrace.models.keyed import KeyedFeature
 from headrace.models.labels import Outcomes, Scored
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
+from headrace.models.lessons import Lessons
 from headrace.models.limits import Limits
 from headrace.models.memory import Wide
 from headrace.models.quality import Quality
 from headrace.models.reasons import Reasons, Share, why_none
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Explained, Linear, Model, ask_why
+from headrace.models.trained import Trained
 from headrace.models.watch import OURS, Counted, Watch, Watching
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
@@ -35,6 +37,9 @@ from headrace.schemas.outcome import outcome_type
 from headrace.schemas.prediction import Flag, prediction_type
 from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
+
+Whose = Literal["partition", "shared"]
+WHOSE: tuple[Whose, ...] = get_args(Whose)
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What an event's flags are, by a number that has a bit for each.
@@ -52,6 +57,7 @@ class Effects(NamedTuple):
     alerts: list[Alert]
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
+    lessons: Sequence[Lessons] = ()  # what is to be learned by the learner that all partitions share
     slices: Sequence[Counted] = ()  # what events were like, of slices of time that are over
 
 
@@ -105,6 +111,7 @@ class Pipeline:
         fallback: Fallback | Model | float | None = None,
         labels: type[Label] | str | None = None,
         online: Any = None,
+        learner: Whose = "partition",
         combine: Combination | None = None,
         kind: Kind | None = None,
         limits: Limits | None = None,
@@ -125,6 +132,7 @@ class Pipeline:
         self.labels = None if isinstance(labels, str) else labels
         self.label_field = labels if isinstance(labels, str) else None  # where an event's label comes with it
         self.online = online
+        self.learner = learner  # whose the learner is: each partition has one of its own, or all share one
         self.combine = combine or (by_recent_loss if static is not None and online is not None else None)
         self.asked_kind = kind
         self.kind: Kind = kind or "binary"
@@ -178,6 +186,11 @@ class Pipeline:
         return self.labels is not None or self.label_field is not None
 
     @property
+    def shares(self) -> bool:
+        """Say whether all partitions share one learner."""
+        return self.learner == "shared"
+
+    @property
     def without_reasons(self) -> dict[str, str]:
         """The models that give no reasons although they are asked for, and why."""
         return {role: why for role, why in self._why_none.items() if why}
@@ -185,8 +198,9 @@ class Pipeline:
     def fresh(self, *, waits: bool = True, wide: Callable[[int], Wide] = Wide) -> State:
         """Return the state of a partition of which nothing was seen yet.
 
-        Without ``waits`` no event is kept for its label: that is for whoever has events alone. ``wide`` makes what
-        keeps features and scores of events until their labels come, which may be elsewhere than in memory.
+        Without ``waits`` no event is kept for its label: that is for whoever has events alone. Whoever has nothing
+        else has the learner for himself, too, where others share it. ``wide`` makes what keeps features and scores of
+        events until their labels come, which may be elsewhere than in memory.
         """
         learning, said = self._fresh_learning(waits=waits, wide=wide) if self.learns else (None, "")
         return State(
@@ -198,6 +212,20 @@ class Pipeline:
             watching=None if self.watch is None else Watching(self.watch),
             said=said,
         )
+
+    def trained(self) -> Trained:
+        """Return the learner that all partitions share, with nothing learned yet."""
+        assert self.online is not None
+        return Trained(
+            tuple(self.features),
+            learner_of(self.online, kind=self.kind),
+            f"{tuple(self.features)}{self._said_of_learner}",
+        )
+
+    @property
+    def _said_of_learner(self) -> str:
+        model = _ADDRESS.sub("", repr(self.online))
+        return f" {self.kind} {model}"
 
     def _fresh_learning(self, *, waits: bool, wide: Callable[[int], Wide]) -> tuple[Learning, str]:
         truth = self.labels.truth if self.labels is not None and waits else None
@@ -212,6 +240,7 @@ class Pipeline:
             tuple(self.features),
             truth,
             learner=learner,
+            shared=self.shares and waits,
             mixer=mixer,
             judges=judges,
             baselines=baselines,
@@ -220,9 +249,9 @@ class Pipeline:
             has_static=self.static is not None,
             wide=wide,
         )
-        model = _ADDRESS.sub("", repr(self.online))
         asked = truth and (truth.field, truth.within, truth.otherwise)
-        return learning, f" {tuple(self.features)} {asked} {self.label_field} {self.kind} {model}"
+        whose = " shared" if learning.shared else ""
+        return learning, f" {tuple(self.features)} {asked} {self.label_field}{self._said_of_learner}{whose}"
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
@@ -282,7 +311,8 @@ class Pipeline:
             given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
         outcomes = state.learning.label(**given)
         change = [{"told": given}] if len(places) else None
-        return Effects([], rejections, self._alerts(state.learning), change, self._outcomes(outcomes))
+        alerts, lessons = self._alerts(state.learning), state.learning.lessons()
+        return Effects([], rejections, alerts, change, self._outcomes(outcomes), lessons)
 
     def tick(self, state: State, *, wall: float, event: float) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
@@ -292,7 +322,8 @@ class Pipeline:
         change = [{"tick": {"wall": wall, "event": event}}]
         if learning is None or outcomes is None:
             return Effects([], [], [], change, slices=slices)
-        return Effects([], [], self._alerts(learning), change, self._outcomes(outcomes), slices)
+        told = self._outcomes(outcomes)
+        return Effects([], [], self._alerts(learning), change, told, learning.lessons(), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -351,16 +382,19 @@ class Pipeline:
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags, reasons)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change, slices=slices)
+        if (version := state.learning.adopted()) is not None:
+            change.insert(0, {"learner": list(version)})
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
             alerts = self._alerts(state.learning)
-            return Effects(predictions, rejections, alerts, change, self._outcomes(outcomes), slices)
+            become, lessons = self._outcomes(outcomes), state.learning.lessons()
+            return Effects(predictions, rejections, alerts, change, become, lessons, slices)
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
-        return Effects(predictions, rejections, [], change, slices=slices)
+        return Effects(predictions, rejections, [], change, lessons=state.learning.lessons(), slices=slices)
 
     def _watched(
         self,
@@ -402,12 +436,14 @@ class Pipeline:
         if learning.learner is None:
             return _Said(static, None, known, None, None)
         why = None
+        # What came with events is learned elsewhere, and later, where the learner is shared.
+        now = None if learning.shared else known
         if self._reasons is None or self._why_none.get("online"):
-            online = learning.online(made) if known is None else learning.online_known(made, known)
-        elif known is None:
+            online = learning.online(made) if now is None else learning.online_known(made, now)
+        elif now is None:
             online, why = learning.online(made), learning.contributions(made)
         else:
-            online, why = learning.online_known_why(made, known)
+            online, why = learning.online_known_why(made, now)
         if self.static is None:
             return _Said(online, online, known, None, why)
         alone = static if stood_in is None else np.where(stood_in, np.nan, static)
@@ -693,6 +729,12 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
             else "binary"
         )
         yield from pipeline.brake.problems(kind, learns=learns, waits=truth is not None)
+    if pipeline.learner not in WHOSE:
+        yield f"learner = {pipeline.learner!r}: allowed are {', '.join(map(repr, WHOSE))}"
+    elif pipeline.shares and pipeline.online is None:
+        yield "learner = 'shared': there is no learner to share; name one by online="
+    elif pipeline.shares and pipeline.brake is not None:
+        yield "brake: it stops a partition's own learner, and this one is shared; leave one of them out"
     combine = pipeline.combine
     if combine is not None and (pipeline.static is None or pipeline.online is None):
         yield "combine: it makes one score of two, and there is one model"

@@ -121,6 +121,19 @@ OPTIONS: dict[str, Option] = {
     "topic_quality": Option("quality", "how good each model has been, when there are labels"),
     "topic_acknowledgements": Option("acknowledgements", "where people say which alerts they have seen"),
     "topic_state": Option("", "the changelog of what features remember; empty means the group's name and -state"),
+    "topic_lessons": Option(
+        "", "what a shared learner is to learn; one partition. Empty means the group's name and -lessons"
+    ),
+    "topic_learner": Option(
+        "", "what a shared learner has learned; one partition. Empty means the group's name and -learner"
+    ),
+    "learner_interval_ms": Option(
+        500,
+        "the least time from one telling of what a shared learner has learned to the next",
+        10,
+        3_600_000,
+        why="a telling holds all of it, and every worker reads that; an hour",
+    ),
     "accept_state_loss": Option(
         False, "begin with an empty memory where what was remembered is lost, instead of ending with STATE_LOST"
     ),
@@ -263,6 +276,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_quality: str
     topic_acknowledgements: str
     topic_state: str
+    topic_lessons: str
+    topic_learner: str
+    learner_interval_ms: int
     accept_state_loss: bool
     create_topics: bool
     topic_partitions: int
@@ -298,6 +314,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def alerts_group(self) -> str:
         """The consumer group of what forwards alerts; empty where nobody named one."""
         return self.alert_group or (f"{self.group}-alerts" if self.group else "")
+
+    @property
+    def lessons_topic(self) -> str:
+        """What a shared learner is to learn, in the order in which it does."""
+        return self.topic_lessons or f"{self.group}-lessons"
+
+    @property
+    def learner_topic(self) -> str:
+        """What a shared learner has learned, for everybody who scores."""
+        return self.topic_learner or f"{self.group}-learner"
+
+    @property
+    def learner_state_topic(self) -> str:
+        """The changelog of a shared learner."""
+        return f"{self.learner_topic}-state"
 
     def shown(self) -> dict[str, Any]:
         """Return the options as they may be shown: secrets are masked.

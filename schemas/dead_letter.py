@@ -23,6 +23,7 @@ class Reason(StrEnum):
     WRONG_TYPE = "wrong_type"
     TIME_AHEAD = "time_ahead"
     WRONG_LABEL = "wrong_label"
+    WRONG_LESSON = "wrong_lesson"
     FEATURE_FAILED = "feature_failed"
     MODEL_FAILED = "model_failed"
     NOT_FINITE = "not_finite"
@@ -43,6 +44,7 @@ _STAGES = {
     Reason.WRONG_TYPE: "decode",
     Reason.TIME_AHEAD: "decode",
     Reason.WRONG_LABEL: "learn",
+    Reason.WRONG_LESSON: "learn",
     Reason.FEATURE_FAILED: "features",
     Reason.MODEL_FAILED: "score",
     Reason.NOT_FINITE: "score",

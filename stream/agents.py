@@ -22,6 +22,7 @@ from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.poller import Poller
+from headrace.stream.shared import Shared
 from headrace.stream.state import Memories, Memory
 from headrace.stream.transport import RecordBatch
 
@@ -49,7 +50,10 @@ class Scored(NamedTuple):
 class Scorer:
     """From the records of a batch to what is to be published: decode, step, encode."""
 
-    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], shared: Shared | None = None
+    ) -> None:
+        self.shared = shared  # the part in a learner that all partitions share, where there is one
         self._pipeline = pipeline
         self._config = config
         self._codec = EventCodec(pipeline.events, bytes_max=config.event_bytes_max)
@@ -70,8 +74,12 @@ class Scorer:
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str = "") -> Outputs:
         """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
+        if self.shared is not None and topic == self.shared.topic:
+            return self.shared.step(messages, memory, next_offset, self._dead_letter)
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
+        if self.shared is not None:
+            self.shared.adopt(memory)
         breaker = memory.state.breaker
         before = breaker.is_open if breaker else False
         scored = self.score(messages, memory.state)
@@ -80,6 +88,7 @@ class Scorer:
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
         others += self._alerts(scored.effects, memory)
         others += map(self._outcome, scored.effects.outcomes)
+        others += self._lessons(scored.effects, memory)
         if self._pipeline.has_memory:
             others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
             others += self.reports(memory)
@@ -107,6 +116,7 @@ class Scorer:
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
         others += memory.keep(effects.change, next_offset, _first(messages, next_offset), topic)
         others += self.reports(memory)
+        others += self._lessons(effects, memory)
         self.labelled += len(labels)
         self.rejected += len(rejections)
         return self._told(effects, others, memory)
@@ -116,7 +126,10 @@ class Scorer:
         memory.whole = False
         effects = self._pipeline.tick(memory.state, wall=wall, event=event)
         others = memory.keep_tick(effects.change)
-        return self._told(effects, [*others, *self.reports(memory)], memory)
+        return self._told(effects, [*others, *self.reports(memory), *self._lessons(effects, memory)], memory)
+
+    def _lessons(self, effects: Effects, memory: Memory) -> list[Output]:
+        return [] if self.shared is None else self.shared.lessons(effects.lessons, memory)
 
     def reports(self, memory: Memory) -> list[Output]:
         """Return how good the models have been, if there is news of that and the last time was a while ago."""
@@ -361,6 +374,9 @@ async def score_events(
 
 async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memories: Memories, *, slow: bool) -> bool:
     """Score one batch, and carry it out; return whether the last step was slow."""
+    shared = scorer.shared
+    if shared is not None:
+        memories = shared.memories_of(batch.place[0], memories)
     memory = memories.ready(batch.place, batch.after, batch.epoch)
     if memory is None:
         memory = await memories.restore(batch.place, batch.after, batch.epoch)
@@ -371,6 +387,8 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
             log.info("%s: what follows %s was committed already, up to %s", batch.place, batch.after, follows)
             committer.start_over()
             return slow
+    if shared is not None and batch.place[0] != shared.topic:
+        await shared.ready_for(memory)
     ahead: deque[tuple[Batch, Outputs]] = deque()  # stepped, and not carried out because a commit is under way
     kept = True
     for messages, part in _parts(batch, lambda: committer.step_count_max):

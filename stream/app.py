@@ -18,6 +18,7 @@ from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import HOST, Health
+from headrace.stream.shared import Listener, Shared, tell
 from headrace.stream.state import Memories
 from headrace.stream.transport import BatchTopic, Consumer
 
@@ -43,7 +44,8 @@ class Worker(faust.App):
         self.headrace = config
         self.pipeline = pipeline
         self.bytes_max = bytes_max
-        self.scorer = Scorer(pipeline, config, bytes_max)
+        self.shared = Shared(pipeline, config, bytes_max) if pipeline.shares else None
+        self.scorer = Scorer(pipeline, config, bytes_max, self.shared)
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
         self.failed: BaseException | None = None
         super().__init__(
@@ -66,10 +68,14 @@ class Worker(faust.App):
         self._gave_back_at = 0.0
         self._state_folder = state_folder
         self._lineage = lineage
-        records = BatchTopic(self, topics=list(pipeline.topics))
+        self._listener: Listener | None = None
+        lessons = [] if self.shared is None else [self.shared.topic]
+        records = BatchTopic(self, topics=[*pipeline.topics, *lessons])
         self.agent(records, name="score")(self._score)
         if len(pipeline.topics) > 1:
             self.timer(TICK_SECONDS, name="tick")(self._tick)
+        if self.shared is not None:
+            self.timer(TICK_SECONDS, name="tell")(self._tell)
         self.health.add_pages(self)
 
     def _create_directories(self) -> None:
@@ -99,6 +105,19 @@ class Worker(faust.App):
             log.exception("what is due could not be carried out; the worker ends, and it is done by the next")
             await self.fail(error)
 
+    async def _tell(self) -> None:
+        """Let everybody know what was learned."""
+        if self._committer is None or self.shared is None or not self._kafka.resumed.is_set() or self.rebalancing:
+            return
+        consumer = self._kafka
+        try:
+            await tell(
+                self.shared, self.scorer.turn, self._committer, consumer.poller, drained=lambda: consumer.drained
+            )
+        except Exception as error:
+            log.exception("what was learned could not be told; the worker ends, and the next one tells it")
+            await self.fail(error)
+
     @property
     def _kafka(self) -> Consumer:
         consumer = self.consumer
@@ -126,6 +145,10 @@ class Worker(faust.App):
             folder=self._state_folder / self.headrace.group,
             lineage=self._lineage,
         )
+        if self.shared is not None:
+            self.shared.begin(consumer.poller, folder=self._state_folder / self.headrace.group, lineage=self._lineage)
+            self._listener = Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere)
+            self._listener.start()
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -135,12 +158,21 @@ class Worker(faust.App):
         """Wait for nothing that takes long: a stop was asked for."""
         if self._memories is not None:
             self._memories.give_up()
+        if self.shared is not None:
+            self.shared.give_up()
+        if self._listener is not None:
+            self._listener.close()
 
     async def on_shutdown(self) -> None:
         """Let go of the producer, last of all."""
         await super().on_shutdown()
+        if self._listener is not None:
+            self._listener.close()
+            await self.loop.run_in_executor(None, self._listener.join, CRASH_SECONDS_MAX)
         if self._memories is not None:
             await self._memories.close()
+        if self.shared is not None:
+            await self.shared.close()
         if self._committer is not None:
             await self._committer.close()
 
@@ -156,6 +188,9 @@ class Worker(faust.App):
 
     def _failed_soon(self, error: BaseException) -> None:
         asyncio.ensure_future(self.fail(error), loop=self.loop)  # noqa: RUF006 - it ends the loop
+
+    def _failed_elsewhere(self, error: BaseException) -> None:
+        self.loop.call_soon_threadsafe(self._failed_soon, error)
 
     def _watch(self, now: float) -> None:
         """Look at every partition's progress, on the poll thread: it runs whatever the event loop does."""

@@ -469,6 +469,13 @@ def prepared(pipeline: Pipeline, config: Config) -> Config:
                 f"before which event, and a replay reads {pipeline.wire.topic} alone"
             ]
         )
+    if pipeline.shares:
+        raise BadSlice(
+            [
+                f"{pipeline.name} has learner='shared': its scores hang on which of the learners that were told had "
+                "arrived when an event was scored, and those are not kept"
+            ]
+        )
     return with_group(pipeline, config)
 
 

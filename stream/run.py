@@ -19,7 +19,7 @@ from headrace.models.frozen import unordered
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
-from headrace.stream import clients, health, heap, topics
+from headrace.stream import clients, health, heap, shared, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
 
@@ -32,6 +32,7 @@ def run(pipeline: Pipeline, config: Config) -> None:
     heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
+    shared.check(pipeline, config)
     health.check_port(config.web_port)
     instance = None
     if not config.instance:
@@ -52,8 +53,13 @@ def run(pipeline: Pipeline, config: Config) -> None:
         config = msgspec.structs.replace(config, assignment="range")
     for role, why in pipeline.without_reasons.items():
         log.warning("reasons: the %s model gives none: %s", role, why)
-    bytes_max = topics.prepare(config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns)
-    lineage = topics.lineage(config, [*pipeline.topics, config.state_topic]) if pipeline.has_memory else ""
+    bytes_max = topics.prepare(
+        config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns, shares=pipeline.shares
+    )
+    names = [*pipeline.topics, config.state_topic]
+    if pipeline.shares:
+        names += [config.lessons_topic, config.learner_state_topic]
+    lineage = topics.lineage(config, names) if pipeline.has_memory else ""
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()

@@ -233,6 +233,17 @@ def _cut(blob: bytes, size: int) -> list[bytes]:
     return [blob[at : at + size] for at in range(0, len(blob), size)] or [b""]
 
 
+def picture(topic: str, partition: int, blob: bytes, *, bytes_max: int, fingerprint: str) -> list[Output]:
+    """Return a state as ``Found`` finds it, for a topic that holds nothing else.
+
+    Head and pieces have to be in one transaction. Then whoever reads a head has read its pieces, and no other ones.
+    """
+    pieces = _cut(blob, max(1, min(PIECE_BYTES_MAX, bytes_max)))
+    said = {"offset": 0, "generation": 0, "pieces": len(pieces), "bytes": len(blob), "fingerprint": fingerprint}
+    records = [*((_piece_key(0, number), piece) for number, piece in enumerate(pieces)), (HEAD, snapshot.encode(said))]
+    return [Output(topic, key, value, partition=partition) for key, value in records]
+
+
 class _GivenUp(Exception):
     """The worker is to end, or the partition went, and nobody needs the memory that was being made."""
 
@@ -685,9 +696,9 @@ class Found:
 class Tail:
     """Reads one partition of a topic to its end, and on."""
 
-    def __init__(self, config: Config, place: TopicPartition) -> None:
+    def __init__(self, config: Config, place: TopicPartition, *, wait_ms: int = 20) -> None:
         # An end behind a marker of a transaction is heard of only when a fetch found nothing.
-        ours = {"fetch.wait.max.ms": 20}
+        ours = {"fetch.wait.max.ms": wait_ms}
         self._consumer = Consumer({**clients.reader_settings(config, "state"), **ours}, logger=clients.log)
         self._config = config
         self._place = place

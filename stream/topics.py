@@ -28,11 +28,13 @@ def prepare(
     *,
     state: bool = False,
     learns: bool = False,
+    shares: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
 
-    With ``state`` there is a changelog, which has as many partitions as the input. A broker that is not there
+    With ``state`` there is a changelog, which has as many partitions as the input. Where partitions share a learner
+    (``shares``) there are its topics, each of one partition. A broker that is not there
     yet is waited for, however long it takes: the order in which things start is nobody's duty.
     """
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
@@ -45,6 +47,10 @@ def prepare(
         outputs.append(config.topic_quality)
     if state:
         outputs.append(config.state_topic)
+    single = [config.lessons_topic, config.learner_topic, config.learner_state_topic] if shares else []
+    outputs += single
+    if doubled := sorted({topic for topic in outputs if outputs.count(topic) > 1}):
+        raise TopicMissing(f"topic {doubled[0]!r} is written for two purposes; set topic_lessons or another")
     if both := sorted(set(outputs) & set(inputs)):
         raise TopicMissing(
             f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
@@ -58,7 +64,8 @@ def prepare(
         for topic in missing:
             admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
         return dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
-    _create(admin, config, [topic for topic in missing if topic not in (config.state_topic, *inputs[1:])])
+    _create(admin, config, [topic for topic in missing if topic not in (config.state_topic, *inputs[1:], *single)])
+    _create_single(admin, config, single, missing)
     _create_beside(admin, config, inputs, missing)
     if state:
         _match(admin, config, inputs[0])
@@ -108,14 +115,30 @@ def _create_beside(admin: AdminClient, config: Config, inputs: Sequence[str], mi
             )
 
 
+# Small segments are cleaned soon, and the log stays near the size of the state.
+_COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
+
+
+def _create_single(admin: AdminClient, config: Config, single: Sequence[str], missing: Sequence[str]) -> None:
+    """See to it that the topics of a shared learner are there, with the one partition that puts all in one order."""
+    for topic in single:
+        if topic in missing:
+            properties = {} if topic == config.lessons_topic else _COMPACTED
+            _create(admin, config, [topic], partitions=1, properties=properties)
+        there = len(admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX).topics[topic].partitions)
+        if there != 1:
+            raise PartitionsChanged(
+                f"{topic} has {there} partitions: what one learner is to learn, and has learned, has one order. Make "
+                "the topic anew with one partition, or name another by topic_lessons or topic_learner"
+            )
+
+
 def _match(admin: AdminClient, config: Config, events: str) -> None:
     """See to it that the changelog has a partition for each of the input's."""
     known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     count = len(known[events].partitions)
     if config.state_topic not in known:
-        # Small segments are cleaned soon, and the log stays near the size of the state.
-        properties = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
-        _create(admin, config, [config.state_topic], partitions=count, properties=properties)
+        _create(admin, config, [config.state_topic], partitions=count, properties=_COMPACTED)
         known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     there = len(known[config.state_topic].partitions)
     if there != count:

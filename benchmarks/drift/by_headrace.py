@@ -1,4 +1,4 @@
-"""Headrace's evidence, over slices of so many events. The knob is what it promises: false alarms per event at the most."""
+"""Headrace's evidence, over slices of events. The knob is what it promises: false alarms per event, at the most."""
 
 import numpy as np
 

@@ -42,4 +42,5 @@ pipeline = Pipeline(
     features={"amount": log1p("amount"), "count": card.count("5m", tile="1s"), "usual": card.mean("amount", "1h")},
     static=Linear({"amount": 0.3, "count": 0.001, "usual": 0.0}, bias=-2.0, version="1"),
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
+    learner=os.environ.get("FAULTS_LEARNER", "partition"),
 )
