@@ -396,7 +396,7 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
         begins = memory.offset
         given = scorer, messages, memory, part.next_offset, batch.place[0]
         outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
-        ahead.append((part._replace(note=memory.note, begins=begins, ends=memory.offset), outputs))
+        ahead.append((part._replace(note=memory.note, memory=memory.place, begins=begins, ends=memory.offset), outputs))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of
         while kept and ahead and (slow or not committer.holding or part.next_offset == batch.next_offset):
@@ -442,7 +442,7 @@ async def tick(
             else:
                 continue
             next_offset, after = memory.offsets[place[0]], memory.follows.get(place[0])
-            moments = begins, memory.offset
+            moments = memory.place, begins, memory.offset
             await committer.carry_out(Batch(place, after, next_offset, epoch, memory.note, *moments), outputs)
         if committer.due(drained=drained()):
             committer.commit_soon()

@@ -64,7 +64,8 @@ class Batch(NamedTuple):
     next_offset: int
     epoch: int
     note: str = ""  # goes with the offset
-    begins: int | None = None  # the moment in the life of the partition's memory that it went on from
+    memory: Place | None = None  # what remembers it, of which there may be several for a number of a partition
+    begins: int | None = None  # the moment in the life of that memory that it went on from
     ends: int | None = None  # and the one that it has come to
 
 
@@ -117,7 +118,7 @@ class Committer:
         self._open = False  # a transaction was begun
         self._pending: dict[Place, int] = {}
         self._notes: dict[Place, str] = {}
-        self._moments: dict[int, tuple[int, int | None]] = {}  # by partition: in which epoch, what was come to
+        self._moments: dict[Place, tuple[int, int]] = {}  # by memory: in which epoch, and what it has come to
         self._unfinished = False  # a batch is produced in part, because the producer's queue was full
         self._bytes = 0  # produced since the last flush
         self._topics: set[str] = set()  # where to
@@ -170,7 +171,8 @@ class Committer:
                 if not self._unfinished:
                     failpoint.reached("after_produce")
                     self._pending[batch.place] = batch.next_offset
-                    self._moments[batch.place[1]] = batch.epoch, batch.ends
+                    if batch.memory is not None and batch.ends is not None:
+                        self._moments[batch.memory] = batch.epoch, batch.ends
                     self._notes[batch.place] = batch.note
                     self._bytes += outputs.size
                     self._poller.processed(batch.place, batch.next_offset)
@@ -182,9 +184,11 @@ class Committer:
             await asyncio.sleep(ROOM_SECONDS)
 
     def _goes_on(self, batch: Batch) -> bool:
-        """Say whether the batch was stepped on what the partition's last one left: else the changelog has a hole."""
-        epoch, moment = self._moments.get(batch.place[1], (-1, None))
-        return epoch != batch.epoch or moment is None or moment == batch.begins
+        """Say whether the batch was stepped on what the last one left its memory: else the changelog has a hole."""
+        if batch.memory is None or batch.begins is None:
+            return True  # nothing is remembered of it, or it is the first
+        epoch, moment = self._moments.get(batch.memory, (-1, 0))
+        return epoch != batch.epoch or moment == batch.begins
 
     @property
     def step_count_max(self) -> int:

@@ -349,7 +349,8 @@ async def tell(
         if outputs := shared.tell(memory):
             size = sum(one.size for one in outputs)
             next_offset, after = memory.offsets[shared.topic], memory.follows.get(shared.topic)
-            batch = Batch(place, after, next_offset, epoch, memory.note)
+            moment = memory.offset
+            batch = Batch(place, after, next_offset, epoch, memory.note, memory.place, moment, moment)
             await committer.carry_out(batch, Outputs("", [], [], None, outputs, size))
     if committer.due(drained=drained()):
         committer.commit_soon()

@@ -61,6 +61,7 @@ class FakeCommitter:
 class FakeMemories:
     note = ""
     offset = None
+    place = ("t", 0)
 
     def ready(self, place: Any, after: int | None, epoch: int) -> Any:
         return self

@@ -170,15 +170,16 @@ def test_a_batch_before_which_records_are_missing_is_not_carried_out(poller: Fak
 
 def test_what_was_not_stepped_on_what_the_last_batch_left_is_not_carried_out(poller: FakePoller, failed: list) -> None:
     # Two topics share a memory, so what follows in one may still not follow what was made of the other.
-    async def carry_out_both(begins: int, epoch: int) -> list[bool]:
+    async def carry_out_both(begins: int, epoch: int, memory: Any = PLACE) -> list[bool]:
         config = config_of(guarantee="at-least-once", commit_interval_ms=60_000)
         committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
         committer._loop = asyncio.get_running_loop()
         committer._producers.current = FakeProducer()  # type: ignore[assignment]
-        first = Batch(("labels", 0), after=0, next_offset=17, epoch=0, begins=100, ends=117)
+        first = Batch(("labels", 0), 0, 17, epoch=0, memory=PLACE, begins=100, ends=117)
         done = [await committer.carry_out(first, _outputs(1))]
         poller.epoch = epoch
-        done += [await committer.carry_out(Batch(PLACE, 0, 7, epoch, begins=begins, ends=begins + 7), _outputs(1))]
+        second = Batch(PLACE, 0, 7, epoch, memory=memory, begins=begins, ends=begins + 7)
+        done += [await committer.carry_out(second, _outputs(1))]
         await committer.settle()
         poller.epoch = 0
         await committer.close()
@@ -187,6 +188,7 @@ def test_what_was_not_stepped_on_what_the_last_batch_left_is_not_carried_out(pol
     assert asyncio.run(carry_out_both(117, epoch=0)) == [True, True]
     assert asyncio.run(carry_out_both(100, epoch=0)) == [True, False]
     assert asyncio.run(carry_out_both(100, epoch=2)) == [True, True], "the first of them was thrown away"
+    assert asyncio.run(carry_out_both(100, epoch=0, memory=("lessons", 0))) == [True, True], "another memory has it"
 
 
 def test_half_a_batch_is_never_committed(poller: FakePoller, failed: list) -> None:
