@@ -23,6 +23,7 @@ SHARES = {"features": 0.6, "own": 0.15, "labels": 0.15, "volume": 0.1}  # of the
 TOGETHER_SLICES = 6  # what is found so soon after an alert is a part of it
 SURE = 8.0  # a change is over if it is half as large as it was, and that is so many standard errors away
 CLEAR_SLICES = 3  # in a row
+SEVERITY_SLICES = 4
 VOLUME_EFFECTS = np.array([0.5, 1.0, 2.0])
 VOLUME_CLIP = 4.0
 VOLUME_MEMORY = 0.02  # how fast what is usual follows
@@ -70,10 +71,10 @@ class Monitor:
     in which it was written, and returns what is to be said.
     """
 
-    def __init__(self, watch: Watch, *, name: str, version: str, partitions: int) -> None:
+    def __init__(self, watch: Watch, *, name: str, version: str) -> None:
         self._watch = watch
         self._name, self._version = name, version
-        self._partitions = partitions
+        self._partitions = 1  # that there are, as far as was heard
         self._last: dict[int, int] = {}  # the newest slice of each partition
         self._idle: set[int] = set()
         self._waiting: dict[int, Counted] = {}  # slices that are not complete, by their number
@@ -110,6 +111,7 @@ class Monitor:
                 alerts += self._acknowledge(one["acknowledged"], one.get("by", ""))
                 continue
             partition = one["partition"]
+            self._partitions = max(self._partitions, one["partitions"])
             if "slice" in one:
                 slice_ = Counted.load(one["slice"])
                 self._idle.discard(partition)
@@ -133,9 +135,9 @@ class Monitor:
         while self._waiting:
             number = min(self._waiting)
             behind = [one for one, last in self._last.items() if last < number and one not in self._idle]
-            unheard = self._done is None and len(self._last) < self._partitions
+            unheard = self._done is None and len(self._idle | self._last.keys()) < self._partitions
             many = len(self._waiting) > WAIT_SLICES_MAX
-            if (behind or (unheard and len(self._waiting) <= TOGETHER_SLICES)) and not many:
+            if (behind or unheard) and not many:
                 break
             alerts += self._take(self._waiting.pop(number))
         return alerts
@@ -191,7 +193,7 @@ class Monitor:
             mine.calm += [0] * len(causes)
             self._owner.update(dict.fromkeys((one.key for one in causes), mine.alert.id))
             return self._worse(mine, at)
-        first, severity = causes[0], self._severity(causes)
+        first, severity = causes[0], self._severity(causes, since=self.looked)
         self._names += 1
         series, slice_ = self._told(first)
         age = first.found.age * self._watch.every_s
@@ -257,7 +259,7 @@ class Monitor:
         return None
 
     def _worse(self, mine: Open, at: float) -> list[Alert]:
-        severity = self._severity(mine.causes)
+        severity = self._severity(mine.causes, since=mine.begun)
         if severity.rank <= mine.alert.severity.rank:
             mine.alert = _with(mine.alert, explained_by=self._explained(mine.causes))
             return []
@@ -375,12 +377,14 @@ class Monitor:
     def _size(self, cause: Cause) -> float:
         return self._engines[cause.engine].effect(cause.found, min(cause.found.age, KEPT)).size
 
-    def _severity(self, causes: Sequence[Cause]) -> Severity:
-        return max((self._severity_of(one) for one in causes), key=lambda one: one.rank)
+    def _severity(self, causes: Sequence[Cause], *, since: int) -> Severity:
+        """Say how much it matters, by what there was lately and since it began."""
+        told = (self._severity_of(one, min(SEVERITY_SLICES, self.looked - since + one.found.age)) for one in causes)
+        return max(told, key=lambda one: one.rank)
 
-    def _severity_of(self, cause: Cause) -> Severity:
+    def _severity_of(self, cause: Cause, slices: int) -> Severity:
         engine, found = self._engines[cause.engine], cause.found
-        effect = engine.effect(found, 4).size
+        effect = engine.effect(found, slices).size
         if found.kind == "relation":
             bad, worse, size = 0.15, 0.4, effect
         elif found.kind == "shift":
@@ -388,7 +392,7 @@ class Monitor:
         elif found.kind == "rare":
             bad, worse, size = 0.01, 0.1, effect
         else:
-            shown = self._shown(cause, slices=4)
+            shown = self._shown(cause, slices=slices)
             bad, worse, size = BAD_PSI, WORSE_PSI, shown.distances.get("psi", 0.0)
         return Severity.HIGH if size >= worse else Severity.MEDIUM if size >= bad else Severity.LOW
 
@@ -432,11 +436,27 @@ class Monitor:
 
     # What is kept.
 
+    @property
+    def fingerprint(self) -> str:
+        """What is remembered hangs on it: slices in other bins do not fit."""
+        return self._watch.fingerprint
+
+    @property
+    def key_count(self) -> int:
+        """How many keys are remembered: of a stream as a whole there are none."""
+        return 0
+
+    def take(self, change: Sequence[Mapping[str, Any]]) -> int:
+        """Take in again what a step took in; return how many records that were."""
+        self.step(change)
+        return len(change)
+
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         learned = {name: engine.reference.dump() for name, engine in self._engines.items() if name in self._learned}
         return {
             "fingerprint": self._watch.fingerprint,
+            "partitions": self._partitions,
             "last": [[one, last] for one, last in self._last.items()],
             "idle": sorted(self._idle),
             "waiting": [one.dump() for one in self._waiting.values()],
@@ -454,6 +474,7 @@ class Monitor:
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
+        self._partitions = data["partitions"]
         self._last = dict(data["last"])
         self._idle = set(data["idle"])
         self._waiting = {one[0]: Counted.load(one) for one in data["waiting"]}

@@ -314,12 +314,15 @@ class Pipeline:
         alerts, lessons = self._alerts(state.learning), state.learning.lessons()
         return Effects([], rejections, alerts, change, self._outcomes(outcomes), lessons)
 
-    def tick(self, state: State, *, wall: float, event: float) -> Effects:
-        """Do what is to be done now that it is so late, by the clock on the wall and by the times of events."""
+    def tick(self, state: State, *, wall: float, event: float, quiet: bool = True) -> Effects:
+        """Do what is to be done now that it is so late, by the clock on the wall and by the times of events.
+
+        Without ``quiet`` there are events that were not read yet, and no slice of time is over by the clock alone.
+        """
         learning, watching = state.learning, state.watching
         outcomes = learning.tick(wall=wall, event=event) if learning is not None and learning.waiting else None
-        slices = watching.tick(wall) if watching is not None else []
-        change = [{"tick": {"wall": wall, "event": event}}]
+        slices = watching.tick(wall) if watching is not None and quiet else []
+        change: list[Any] = [{"tick": {"wall": wall, "event": event}, **({} if quiet else {"busy": True})}]
         if learning is None or outcomes is None:
             return Effects([], [], [], change, slices=slices)
         told = self._outcomes(outcomes)

@@ -271,7 +271,7 @@ class State:
                 self.watching.take(part["watched"])
             if self.learning is not None:
                 self.learning.take(part)
-            if self.watching is not None and "tick" in part:
+            if self.watching is not None and "tick" in part and "busy" not in part:
                 self.watching.tick(part["tick"]["wall"])
         return count
 
@@ -293,10 +293,10 @@ class State:
         waiting = self.learning.waiting if self.learning is not None else None
         return NEVER if waiting is None else waiting.clock
 
-    def due(self, wall: float, event: float) -> bool:
-        """Say whether anything happens by itself when it is so late."""
+    def due(self, wall: float, event: float, *, quiet: bool = True) -> bool:
+        """Say whether anything happens by itself when it is so late; ``quiet`` says that all events were read."""
         waiting = self.learning.waiting if self.learning is not None else None
-        if self.watching is not None and self.watching.due(wall):
+        if quiet and self.watching is not None and self.watching.due(wall):
             return True
         return waiting is not None and waiting.due(wall, event)
 

@@ -270,7 +270,7 @@ class Watching:
 
     def due(self, wall: float) -> bool:
         """Say whether the open slice is over by the clock on the wall: nothing came for longer than one takes."""
-        return self._number is not None and self._has_any and wall - self._wrote >= 2 * self._watch.every_s
+        return self._number is not None and self.has_any and wall - self._wrote >= 2 * self._watch.every_s
 
     def tick(self, wall: float) -> list[Counted]:
         """Return the slice that is open, if it is over by the clock on the wall."""
@@ -280,7 +280,8 @@ class Watching:
         return self._turn(self._number + 1)
 
     @property
-    def _has_any(self) -> bool:
+    def has_any(self) -> bool:
+        """Say whether anything of the open slice was counted."""
         return bool(self._held or self._open.events or self._open.labels.any())
 
     def _turn(self, number: int) -> list[Counted]:
@@ -288,7 +289,7 @@ class Watching:
         if number == self._number:
             return []
         over = []
-        if self._number is not None and self._has_any:
+        if self._number is not None and self.has_any:
             self._count()
             over = [self._open._replace(number=self._number)]
             self._open = self._empty(number)

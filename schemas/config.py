@@ -127,6 +127,11 @@ OPTIONS: dict[str, Option] = {
     "topic_learner": Option(
         "", "what a shared learner has learned; one partition. Empty means the group's name and -learner"
     ),
+    "topic_slices": Option(
+        "",
+        "what events were like, slice by slice, where a stream is watched; one partition. Empty means the group's "
+        "name and -slices",
+    ),
     "learner_interval_ms": Option(
         500,
         "the least time from one telling of what a shared learner has learned to the next",
@@ -278,6 +283,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_state: str
     topic_lessons: str
     topic_learner: str
+    topic_slices: str
     learner_interval_ms: int
     accept_state_loss: bool
     create_topics: bool
@@ -324,6 +330,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def learner_topic(self) -> str:
         """What a shared learner has learned, for everybody who scores."""
         return self.topic_learner or f"{self.group}-learner"
+
+    @property
+    def slices_topic(self) -> str:
+        """What events were like, slice by slice, of all partitions."""
+        return self.topic_slices or f"{self.group}-slices"
+
+    @property
+    def slices_state_topic(self) -> str:
+        """The changelog of what looks at the slices."""
+        return f"{self.slices_topic}-state"
 
     @property
     def learner_state_topic(self) -> str:

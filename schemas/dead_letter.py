@@ -24,6 +24,7 @@ class Reason(StrEnum):
     TIME_AHEAD = "time_ahead"
     WRONG_LABEL = "wrong_label"
     WRONG_LESSON = "wrong_lesson"
+    WRONG_SLICE = "wrong_slice"
     FEATURE_FAILED = "feature_failed"
     MODEL_FAILED = "model_failed"
     NOT_FINITE = "not_finite"
@@ -45,6 +46,7 @@ _STAGES = {
     Reason.TIME_AHEAD: "decode",
     Reason.WRONG_LABEL: "learn",
     Reason.WRONG_LESSON: "learn",
+    Reason.WRONG_SLICE: "watch",
     Reason.FEATURE_FAILED: "features",
     Reason.MODEL_FAILED: "score",
     Reason.NOT_FINITE: "score",

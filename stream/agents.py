@@ -21,6 +21,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
+from headrace.stream.monitoring import Monitoring
 from headrace.stream.poller import Poller
 from headrace.stream.shared import Shared
 from headrace.stream.state import Memories, Memory
@@ -51,8 +52,14 @@ class Scorer:
     """From the records of a batch to what is to be published: decode, step, encode."""
 
     def __init__(
-        self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], shared: Shared | None = None
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        bytes_max: dict[str, int],
+        shared: Shared | None = None,
+        monitoring: Monitoring | None = None,
     ) -> None:
+        self.monitoring = monitoring  # the part in the watch over the whole stream, where there is one
         self.shared = shared  # the part in a learner that all partitions share, where there is one
         self._pipeline = pipeline
         self._config = config
@@ -65,7 +72,9 @@ class Scorer:
             self._label_codec = EventCodec(labels, bytes_max=config.event_bytes_max)
             self._label_time = attrgetter(labels.wire.time)
         self.turn = asyncio.Lock()  # one thing at a time happens to what is remembered
-        self._ahead_max = config.event_ahead_max_ms / 1_000 if pipeline.looks_back or pipeline.learns else 0.0
+        self._ahead_max = (
+            config.event_ahead_max_ms / 1_000 if pipeline.looks_back or pipeline.learns or pipeline.watch else 0.0
+        )
         self.scored = 0
         self.labelled = 0
         self.rejected = 0
@@ -76,6 +85,8 @@ class Scorer:
         memory.whole = False
         if self.shared is not None and topic == self.shared.topic:
             return self.shared.step(messages, memory, next_offset, self._dead_letter)
+        if self.monitoring is not None and topic in self.monitoring.topics:
+            return self.monitoring.step(messages, memory, next_offset, topic, self._dead_letter)
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
         if self.shared is not None:
@@ -89,6 +100,7 @@ class Scorer:
         others += self._alerts(scored.effects, memory)
         others += map(self._outcome, scored.effects.outcomes)
         others += self._lessons(scored.effects, memory)
+        others += self._slices(scored.effects, memory)
         if self._pipeline.has_memory:
             others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
             others += self.reports(memory)
@@ -121,15 +133,24 @@ class Scorer:
         self.rejected += len(rejections)
         return self._told(effects, others, memory)
 
-    def tick(self, memory: Memory, wall: float, event: float) -> Outputs:
+    def tick(self, memory: Memory, wall: float, event: float, *, quiet: bool = True) -> Outputs:
         """Return what is to be published now that it is so late."""
         memory.whole = False
-        effects = self._pipeline.tick(memory.state, wall=wall, event=event)
+        effects = self._pipeline.tick(memory.state, wall=wall, event=event, quiet=quiet)
         others = memory.keep_tick(effects.change)
-        return self._told(effects, [*others, *self.reports(memory), *self._lessons(effects, memory)], memory)
+        others += [*self.reports(memory), *self._lessons(effects, memory), *self._slices(effects, memory)]
+        return self._told(effects, others, memory)
 
     def _lessons(self, effects: Effects, memory: Memory) -> list[Output]:
         return [] if self.shared is None else self.shared.lessons(effects.lessons, memory)
+
+    def _slices(self, effects: Effects, memory: Memory) -> list[Output]:
+        return [] if self.monitoring is None else self.monitoring.slices(effects.slices, memory)
+
+    def idle(self, memory: Memory) -> None:
+        """Say of a partition that was read to its end that nothing of it is open."""
+        if self.monitoring is not None:
+            self.monitoring.idle(memory)
 
     def reports(self, memory: Memory) -> list[Output]:
         """Return how good the models have been, if there is news of that and the last time was a while ago."""
@@ -194,8 +215,10 @@ class Scorer:
                 rejections += [one._replace(at=kept[one.at]) for one in ahead]
                 places = {one.at for one in ahead}
                 events, kept = _without(events, places), _without(kept, places)
-        wrote = _wrote(events, kept, messages, self._time) if self._pipeline.labels is not None else None
-        effects = self._pipeline.step(events, state, wrote, seen)
+        asked = self._pipeline.labels is not None or self._pipeline.watch is not None
+        wrote = _wrote(events, kept, messages, self._time) if asked else None
+        given = (events, state, wrote) if seen is None else (events, state, wrote, seen)
+        effects = self._pipeline.step(*given)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
@@ -377,6 +400,8 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
     shared = scorer.shared
     if shared is not None:
         memories = shared.memories_of(batch.place[0], memories)
+    if scorer.monitoring is not None:
+        memories = scorer.monitoring.memories_of(batch.place[0], memories)
     memory = memories.ready(batch.place, batch.after, batch.epoch)
     if memory is None:
         memory = await memories.restore(batch.place, batch.after, batch.epoch)
@@ -418,25 +443,28 @@ async def tick(
     A label that lies in the log and was not read yet must not be missed, so a partition whose labels are not all
     read is only as late as the newest that was.
     """
-    events, labels = memories.topics
+    events, *labels = memories.topics
     for topic, number in list(poller.partitions):
-        if topic != events or (labels, number) not in poller.partitions:
+        if topic != events or any((name, number) not in poller.partitions for name in labels):
             continue
         async with scorer.turn:
             epoch = poller.epoch
             memory = memories.there(number, epoch) or await memories.restore((events, number), None, epoch)
-            waits = poller.partitions.get((labels, number))
-            if memory is None or waits is None:
+            mine = [poller.partitions.get((name, number)) for name in memories.topics]
+            if memory is None or None in mine:
                 continue
             wall, event = time.time(), memory.state.clock
-            if not waits.drained:
+            quiet, *heard = [one is not None and one.drained for one in mine]
+            if not all(heard):
                 wall, event = min(wall, memory.label_wrote), min(event, memory.label_at)
+            if quiet:
+                scorer.idle(memory)
             place = next(((name, number) for name in memories.topics if name in memory.offsets), None)
             if place is None:
                 continue
             begins = memory.offset
-            if memory.state.due(wall, event):
-                outputs = scorer.tick(memory, wall, event)
+            if memory.state.due(wall, event, quiet=quiet):
+                outputs = scorer.tick(memory, wall, event, quiet=quiet)
             elif reports := scorer.reports(memory):
                 outputs = Outputs("", [], [], None, reports, _size(reports))
             else:

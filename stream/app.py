@@ -18,6 +18,7 @@ from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import HOST, Health
+from headrace.stream.monitoring import Monitoring
 from headrace.stream.shared import Listener, Shared, tell
 from headrace.stream.state import Memories
 from headrace.stream.transport import BatchTopic, Consumer
@@ -39,13 +40,23 @@ class Worker(faust.App):
     """
 
     def __init__(
-        self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, state_folder: Path, lineage: str
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        bytes_max: dict[str, int],
+        *,
+        partitions: int,
+        state_folder: Path,
+        lineage: str,
     ) -> None:
         self.headrace = config
         self.pipeline = pipeline
         self.bytes_max = bytes_max
         self.shared = Shared(pipeline, config, bytes_max) if pipeline.shares else None
-        self.scorer = Scorer(pipeline, config, bytes_max, self.shared)
+        self.monitoring: Monitoring | None = None
+        if pipeline.watch is not None:
+            self.monitoring = Monitoring(pipeline, config, bytes_max, partitions=partitions)
+        self.scorer = Scorer(pipeline, config, bytes_max, self.shared, self.monitoring)
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
         self.failed: BaseException | None = None
         super().__init__(
@@ -70,9 +81,10 @@ class Worker(faust.App):
         self._lineage = lineage
         self._listener: Listener | None = None
         lessons = [] if self.shared is None else [self.shared.topic]
-        records = BatchTopic(self, topics=[*pipeline.topics, *lessons])
+        slices = [] if self.monitoring is None else self.monitoring.topics
+        records = BatchTopic(self, topics=[*pipeline.topics, *lessons, *slices])
         self.agent(records, name="score")(self._score)
-        if len(pipeline.topics) > 1:
+        if len(pipeline.topics) > 1 or self.monitoring is not None:
             self.timer(TICK_SECONDS, name="tick")(self._tick)
         if self.shared is not None:
             self.timer(TICK_SECONDS, name="tell")(self._tell)
@@ -149,6 +161,9 @@ class Worker(faust.App):
             self.shared.begin(consumer.poller, folder=self._state_folder / self.headrace.group, lineage=self._lineage)
             self._listener = Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere)
             self._listener.start()
+        if self.monitoring is not None:
+            folder = self._state_folder / self.headrace.group
+            self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -160,6 +175,8 @@ class Worker(faust.App):
             self._memories.give_up()
         if self.shared is not None:
             self.shared.give_up()
+        if self.monitoring is not None:
+            self.monitoring.give_up()
         if self._listener is not None:
             self._listener.close()
 
@@ -173,6 +190,8 @@ class Worker(faust.App):
             await self._memories.close()
         if self.shared is not None:
             await self.shared.close()
+        if self.monitoring is not None:
+            await self.monitoring.close()
         if self._committer is not None:
             await self._committer.close()
 

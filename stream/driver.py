@@ -24,6 +24,7 @@ from headrace.schemas.span import seconds
 from headrace.stream import golden
 from headrace.stream.agents import Scorer
 from headrace.stream.commit import Output, Outputs
+from headrace.stream.monitoring import Monitoring
 from headrace.stream.shared import Shared, Taught
 from headrace.stream.state import Found, Memories, Memory, Where
 from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
@@ -132,7 +133,8 @@ class Driver:
         self.auto_commit = auto_commit
         self.clock = clock if isinstance(clock, int | float) else _time(clock)
         of_learner = (self._config.lessons_topic, self._config.learner_topic, self._config.learner_state_topic)
-        topics = (*self._roles.values(), self._changelog, *of_learner)
+        of_watch = (self._config.slices_topic, self._config.slices_state_topic)
+        topics = (*self._roles.values(), self._changelog, *of_learner, *of_watch)
         self._published: dict[str, list[Output]] = {topic: [] for topic in topics}
         self._position = dict.fromkeys(self._roles.values(), 0)  # of whoever reads
         self._open: list[Output] = []  # published, and not to be seen before the commit
@@ -141,7 +143,7 @@ class Driver:
         self._next: dict[tuple[str, int], int] = {}  # the offset of the next record
         self._committed: dict[tuple[str, int], int] = {}
         self._ticks = dict.fromkeys(self._numbers, 0)  # that are committed
-        self._learned = 0  # records of lessons
+        self._learned = self._looked = 0  # records of lessons, and of slices
         self._begin(pipeline)
 
     def __repr__(self) -> str:
@@ -212,7 +214,7 @@ class Driver:
         if by < 0:
             raise ValueError(f"{by} is negative; set driver.clock to go back")
         self.clock += by
-        if len(self.pipeline.topics) > 1:
+        if len(self.pipeline.topics) > 1 or self.pipeline.watch is not None:
             for number in self._numbers:
                 self._tick(number)
 
@@ -266,7 +268,13 @@ class Driver:
         self.pipeline, self._memories = pipeline, memories
         bytes_max = dict.fromkeys(self._published, BYTES_MAX)
         self._shared = Shared(pipeline, self._config, bytes_max) if pipeline.shares else None
-        self._scorer = Scorer(pipeline, self._config, bytes_max, self._shared)
+        watches = pipeline.watch is not None
+        self._monitoring = (
+            Monitoring(pipeline, self._config, bytes_max, partitions=len(self._numbers)) if watches else None
+        )
+        self._scorer = Scorer(pipeline, self._config, bytes_max, self._shared, self._monitoring)
+        if self._monitoring is not None:
+            self._tower = self._looking(self._monitoring)
         if self._shared is not None:
             self._course = self._trained(self._shared)
             self._tell(self._shared)
@@ -308,6 +316,23 @@ class Driver:
         kept = _Changelog(cast(Pipeline, shared.course), config, self._published[config.state_topic])
         return kept.memory(0, Where({shared.topic: self._learned}) if self._learned else None)
 
+    def _looking(self, monitoring: Monitoring) -> Memory:
+        """Make again what looks at the slices."""
+        config = msgspec.structs.replace(self._config, topic_state=self._config.slices_state_topic)
+        kept = _Changelog(cast(Pipeline, monitoring.tower), config, self._published[config.state_topic])
+        return kept.memory(0, Where({monitoring.topic: self._looked}) if self._looked else None)
+
+    def _look(self, monitoring: Monitoring) -> None:
+        """Look at the slices that were committed, and commit that."""
+        records, done = self._published[monitoring.topic], self._looked
+        messages = [
+            Message(topic=monitoring.topic, partition=0, offset=offset, key=_bytes(one.key), value=one.value)
+            for offset, one in enumerate(records[done:], start=done)
+        ]
+        if messages:
+            self._publish(_each(self._scorer.step(messages, self._tower, len(records), monitoring.topic)))
+            self._looked = len(records)
+
     def _learn(self, shared: Shared) -> None:
         """Learn the lessons that were committed, and commit that."""
         records, done = self._published[shared.topic], self._learned
@@ -346,6 +371,8 @@ class Driver:
         self._open, self._since = [], []
         if self._shared is not None:
             self._learn(self._shared)
+        if self._monitoring is not None:
+            self._look(self._monitoring)
 
     def crash(self) -> list[Record]:
         """Die before the commit, and start again: what came since the last commit never happened.
@@ -490,6 +517,10 @@ class _Changelog(Memories):
             if record.partition == place[1]:
                 found.take(cast("bytes", record.key), record.value)
         return found
+
+
+def _bytes(key: bytes | str | None) -> bytes | None:
+    return key.encode() if isinstance(key, str) else key
 
 
 def _each(outputs: Outputs) -> Iterator[Output]:

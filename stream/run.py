@@ -19,7 +19,7 @@ from headrace.models.frozen import unordered
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
-from headrace.stream import clients, health, heap, shared, topics
+from headrace.stream import clients, health, heap, monitoring, shared, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
 
@@ -33,6 +33,7 @@ def run(pipeline: Pipeline, config: Config) -> None:
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     shared.check(pipeline, config)
+    monitoring.check(pipeline, config)
     health.check_port(config.web_port)
     instance = None
     if not config.instance:
@@ -54,18 +55,26 @@ def run(pipeline: Pipeline, config: Config) -> None:
     for role, why in pipeline.without_reasons.items():
         log.warning("reasons: the %s model gives none: %s", role, why)
     bytes_max = topics.prepare(
-        config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns, shares=pipeline.shares
+        config,
+        pipeline.topics,
+        state=pipeline.has_memory,
+        learns=pipeline.learns,
+        shares=pipeline.shares,
+        watches=pipeline.watch is not None,
     )
     names = [*pipeline.topics, config.state_topic]
     if pipeline.shares:
         names += [config.lessons_topic, config.learner_state_topic]
+    if pipeline.watch is not None:
+        names += [config.slices_topic, config.slices_state_topic]
     lineage = topics.lineage(config, names) if pipeline.has_memory else ""
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     try:
-        asyncio.run(_run(pipeline, config, bytes_max, lineage))
+        count = topics.partitions(config, pipeline.wire.topic) if pipeline.watch is not None else 0
+        asyncio.run(_run(pipeline, config, bytes_max, lineage, count))
     finally:
         if instance is not None:
             instance.release()
@@ -91,8 +100,9 @@ def state_folder(config: Config) -> Path:
     return Path.home() / ".local" / "state" / "headrace"
 
 
-async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str) -> None:
-    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config), lineage=lineage)
+async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str, partitions: int) -> None:
+    folder = state_folder(config)
+    worker = Worker(pipeline, config, bytes_max, partitions=partitions, state_folder=folder, lineage=lineage)
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
     announcing = asyncio.ensure_future(_announce(worker, config))

@@ -88,6 +88,7 @@ class Memory:
         self.label_at = self.label_wrote = NEVER  # of the newest label
         self.reported, self.reported_at = 0, 0.0  # how many labels the last report on quality knew, and when
         self.whole = True  # the state is as of the offset; not so while a step is under way, or after one that raised
+        self.idle_at = NEVER  # when it was said that there is nothing to watch in it
         self.fresh = False  # nothing is remembered, and the changelog has yet to be told from where on
         self.generation = 1  # of the head that counts
         self.changes: list[tuple[int, int]] = []  # since the last snapshot: where each begins, and its pieces

@@ -29,13 +29,14 @@ def prepare(
     state: bool = False,
     learns: bool = False,
     shares: bool = False,
+    watches: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
 
     With ``state`` there is a changelog, which has as many partitions as the input. Where partitions share a learner
-    (``shares``) there are its topics, each of one partition. A broker that is not there
-    yet is waited for, however long it takes: the order in which things start is nobody's duty.
+    (``shares``), or the stream is watched (``watches``), there are topics for that, each of one partition. A broker
+    that is not there yet is waited for, however long it takes: the order in which things start is nobody's duty.
     """
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
@@ -48,14 +49,16 @@ def prepare(
     if state:
         outputs.append(config.state_topic)
     single = [config.lessons_topic, config.learner_topic, config.learner_state_topic] if shares else []
+    single += [config.slices_topic, config.slices_state_topic] if watches else []
     outputs += single
+    read_too = [config.topic_acknowledgements] if watches else []
     if doubled := sorted({topic for topic in outputs if outputs.count(topic) > 1}):
         raise TopicMissing(f"topic {doubled[0]!r} is written for two purposes; set topic_lessons or another")
     if both := sorted(set(outputs) & set(inputs)):
         raise TopicMissing(
             f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
         )
-    missing = [topic for topic in [*inputs, *outputs] if topic not in known]
+    missing = [topic for topic in [*inputs, *read_too, *outputs] if topic not in known]
     if missing and not config.create_topics:
         names = ", ".join(missing)
         raise TopicMissing(f"on {config.broker} there is no topic {names}; create it, or set create_topics=true")
@@ -70,6 +73,12 @@ def prepare(
     if state:
         _match(admin, config, inputs[0])
     return _bytes_max(admin, outputs)
+
+
+def partitions(config: Config, topic: str) -> int:
+    """Return how many partitions a topic has."""
+    admin = AdminClient(clients.admin_settings(config))
+    return len(admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX).topics[topic].partitions)
 
 
 def see_to(config: Config, names: Sequence[str], *, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -120,16 +129,16 @@ _COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.
 
 
 def _create_single(admin: AdminClient, config: Config, single: Sequence[str], missing: Sequence[str]) -> None:
-    """See to it that the topics of a shared learner are there, with the one partition that puts all in one order."""
+    """See to it that what one worker reads for all is there, with the one partition that puts all in one order."""
     for topic in single:
         if topic in missing:
-            properties = {} if topic == config.lessons_topic else _COMPACTED
+            properties = {} if topic in (config.lessons_topic, config.slices_topic) else _COMPACTED
             _create(admin, config, [topic], partitions=1, properties=properties)
         there = len(admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX).topics[topic].partitions)
         if there != 1:
             raise PartitionsChanged(
-                f"{topic} has {there} partitions: what one learner is to learn, and has learned, has one order. Make "
-                "the topic anew with one partition, or name another by topic_lessons or topic_learner"
+                f"{topic} has {there} partitions: what one worker learns, or looks at, for all has one order. Make the "
+                "topic anew with one partition, or name another by topic_lessons, topic_learner or topic_slices"
             )
 
 

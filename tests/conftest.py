@@ -128,6 +128,9 @@ def _free_ports(count: int) -> list[int]:
 
 # Programs that the scenarios start with an environment of their own; there is nothing to collect in them.
 collect_ignore = [
-    *(f"faults/{name}.py" for name in ("pipeline", "stock", "reference", "altered", "learning", "phishing")),
+    *(
+        f"faults/{name}.py"
+        for name in ("pipeline", "stock", "reference", "altered", "learning", "phishing", "watching")
+    ),
     "core/learners.py",  # it names classes, which can be done once
 ]
