@@ -153,6 +153,8 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
     assert sorted(ids) == sorted(made)
     pipeline = _pipeline(stage)
     steps = {partition: _used(stage, partition) for partition in range(PARTITIONS)}
+    kept = {one for some in steps.values() for _, scored in some for one in scored["ids"]}
+    assert not set(made) - kept, f"the changelog lacks steps, and what else they said: {sorted(set(made) - kept)[:9]}"
     needed = {version.lessons for some in steps.values() for version, _ in some}
     trained, learners = pipeline.trained(), {0: pipeline.trained().learner}
     for number, (some, wrote) in enumerate(lessons, start=1):
