@@ -53,7 +53,6 @@ class Learning:
         self.learner = learner
         self.shared = shared
         self.version = self._here = UNTAUGHT  # which learner is in use, and which one is here
-        self._adopted: Version | None = None  # and not in a change yet
         self._lessons: list[Lessons] = []
         self.mixer = mixer
         self.judges = dict(judges or {})  # by what they judge: a field of Scored, or a baseline
@@ -127,8 +126,6 @@ class Learning:
     def adopt(self, version: Version, learner: Learner) -> None:
         """Score with this learner from now on."""
         assert self.shared
-        if version != self.version:
-            self._adopted = version
         self.version = self._here = version
         self.learner = learner
 
@@ -136,11 +133,6 @@ class Learning:
     def lacks(self) -> bool:
         """Say whether the learner that was in use is known by its version alone, so that one has to be put in place."""
         return self._here != self.version
-
-    def adopted(self) -> Version | None:
-        """Return which learner was put in place since this was last asked."""
-        version, self._adopted = self._adopted, None
-        return version
 
     def lessons(self) -> list[Lessons]:
         """Return what became known since this was last asked, and is to be learned elsewhere."""

@@ -385,8 +385,8 @@ class Pipeline:
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags, reasons)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change, slices=slices)
-        if (version := state.learning.adopted()) is not None:
-            change.insert(0, {"learner": list(version)})
+        if state.learning.shared:
+            change.insert(0, {"learner": list(state.learning.version)})
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))

@@ -389,6 +389,8 @@ class Memories:
                 found = {place: answer[place] for place in places if place in answer}
                 ticks = max((_ticks(one.note) for one in found.values()), default=0)
                 return Where({topic: one.offset for (topic, _), one in found.items()}, ticks) if found else None
+            except RuntimeError as error:
+                raise _GivenUp from error  # the poll thread has ended: the worker was told to stop meanwhile
             except KafkaException as error:
                 if time.monotonic() - told > TELL_SECONDS:
                     told = time.monotonic()

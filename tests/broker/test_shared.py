@@ -114,8 +114,8 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
         time.sleep(chance.uniform(2, 5))
         worker.kill()
         time.sleep(chance.random())
-        worker.start()
-    learn_for_a_while()
+        worker.start().wait_until_ready()
+        learn_for_a_while()
     ledger = generator.stop()
     count = ledger.outputs
     stage.wait_for(count)
@@ -126,7 +126,22 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
         told = _told(stage)
         return told["version"][1] if told else 0
 
-    stage.wait_until(lambda: known() == count, lambda: f"of {count} events {known()} are in the learner that was told")
+    def missing() -> str:
+        taught = {one for some, _ in _lessons(stage) for one in some.ids}
+        told = folding.published(stage.address, outcomes, 3)
+        first = {
+            one for one, rows in told.items() if any(b'"by":"label"' in row or b'"timeout"' in row for row in rows)
+        }
+        scored = {one for at in range(PARTITIONS) for _, part in _used(stage, at) for one in part["ids"]}
+        made = set(folding.published(stage.address, stage.predictions, 3))
+        return (
+            f"of {count} events {known()} are in the learner that was told, {len(taught)} in the lessons, {len(first)} "
+            f"in the outcomes, {len(scored)} in the changelog; predicted, and not in the changelog: "
+            f"{sorted(made - scored)[:5]}; there, and without an outcome: {sorted(scored - first)[:5]}; "
+            f"with an outcome, and without a lesson: {sorted(first - taught)[:5]}"
+        )
+
+    stage.wait_until(lambda: known() == count, missing, seconds_max=60)
     stage.settle()
     stage.verdict(ledger)
 
@@ -138,6 +153,8 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
     assert sorted(ids) == sorted(made)
     pipeline = _pipeline(stage)
     steps = {partition: _used(stage, partition) for partition in range(PARTITIONS)}
+    kept = {one for some in steps.values() for _, scored in some for one in scored["ids"]}
+    assert not set(made) - kept, f"the changelog lacks steps, and what else they said: {sorted(set(made) - kept)[:9]}"
     needed = {version.lessons for some in steps.values() for version, _ in some}
     trained, learners = pipeline.trained(), {0: pipeline.trained().learner}
     for number, (some, wrote) in enumerate(lessons, start=1):
