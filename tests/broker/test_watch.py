@@ -44,7 +44,7 @@ def _states(alerts: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage) -> None:
-    """Flow: payments of three minutes, the middle one dearer; one worker, then three in another group that are killed."""
+    """Flow: payments of three minutes, the middle one dearer; one worker, then three in another group, killed."""
     module = _module(stage)
     reference, events = stage.folder / "reference.json", stage.folder / "usual.jsonl"
     events.write_bytes(b"".join(encode(one) + b"\n" for one in module.payments(100, seed=2)))
