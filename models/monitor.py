@@ -88,6 +88,8 @@ class Monitor:
         self._names = 0
         self.looked = 0  # slices that were looked at
         self.late = 0  # slices that came when their time was over
+        self.repeated = 0  # and those that came twice
+        self._first: int | None = None  # slice, from which the features begin to remember
 
     def _fresh_engines(self) -> dict[str, Evidence]:
         watch = self._watch
@@ -115,7 +117,10 @@ class Monitor:
             if "slice" in one:
                 slice_ = Counted.load(one["slice"])
                 self._idle.discard(partition)
-                self._last[partition] = max(slice_.number, self._last.get(partition, slice_.number))
+                if slice_.number <= self._last.get(partition, slice_.number - 1):
+                    self.repeated += 1  # at least once, it may come again
+                    continue
+                self._last[partition] = slice_.number
                 self._put(slice_)
             else:
                 self._idle.add(partition)
@@ -143,6 +148,10 @@ class Monitor:
         return alerts
 
     def _take(self, slice_: Counted) -> list[Alert]:
+        self._first = slice_.number if self._first is None else self._first
+        if (slice_.number - self._first) * self._watch.every_s < self._watch.warm_up_s:
+            self._done = slice_.number
+            return []
         gap = 0 if self._done is None else slice_.number - self._done - 1
         self._done = slice_.number
         alerts = self._heed_volume(slice_, gap)
@@ -470,6 +479,8 @@ class Monitor:
             "names": self._names,
             "looked": self.looked,
             "late": self.late,
+            "repeated": self.repeated,
+            "first": self._first,
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
@@ -490,6 +501,7 @@ class Monitor:
         self.open = {one["alert"]["id"]: _loaded(one) for one in data["open"]}
         self._owner = {cause.key: name for name, mine in self.open.items() for cause in mine.causes}
         self._names, self.looked, self.late = data["names"], data["looked"], data["late"]
+        self.repeated, self._first = data["repeated"], data["first"]
 
 
 _KIND = {"own": "score", "labels": "quality"}

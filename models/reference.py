@@ -12,6 +12,7 @@ from headrace.models.memory import Array, Floats, Ints
 SCORES = 4  # of a distribution's shape: where it is, how wide, how lopsided, how heavy its ends
 RARE = 2  # and the shares of what is missing, and of what was never met
 SLICES_MIN = 8  # with fewer nobody can tell how much slices vary
+SCORE_MOST = 8.0  # of two that are rarely not alike, some events make any correlation
 RARE_MIN = 30  # of what is rare, to tell how much it varies
 UNSURE = 1.5  # by how much they may vary more than independent events would, where that is not known
 SCALE = 8  # of the whole numbers that stand for ranks where it is asked what goes together
@@ -67,6 +68,11 @@ class Reference:
         counts = self.of(place)[:-1] + 0.5 * (self.of(place)[:-1] == 0)
         made: Floats = counts / counts.sum()
         return made
+
+    def relatable(self, place: int) -> bool:
+        """Say whether it can be told how a series goes together with others: not if hardly an event is not alike."""
+        score = self.scores[place][0][self.of(place) > 0]
+        return bool(score.any()) and float(np.abs(score).max()) <= SCORE_MOST
 
     def _scores(self, place: int) -> Floats:
         share = self.shares(place)

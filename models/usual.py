@@ -26,8 +26,10 @@ EVENTS_WANTED = 1_000  # with fewer, chance alone looks like anything
 class Gathering:
     """Gathers what features of events are, of as many partitions as there are."""
 
-    def __init__(self, pipeline: Pipeline, *, slices: Sequence[str] = ()) -> None:
+    def __init__(self, pipeline: Pipeline, *, slices: Sequence[str] = (), warm_up: str | None = None) -> None:
         self._pipeline = pipeline
+        self._warm_up_s = 0.0 if warm_up is None else seconds(warm_up)
+        self._first: float | None = None
         self._slices = tuple(slices)
         self._columns: dict[str, list[Floats]] = {}
         self._times: list[Floats] = []
@@ -40,12 +42,21 @@ class Gathering:
             return
         pipeline = self._pipeline
         made = pipeline.transform(events, state)
+        at = np.fromiter(map(attrgetter(pipeline.wire.time), events), np.float64, len(events))
+        self._first = float(at[0]) if self._first is None else self._first
+        warm = at >= self._first + self._warm_up_s
+        if not warm.all():
+            places = np.flatnonzero(warm)
+            if not len(places):
+                return
+            events, at = [events[place] for place in places.tolist()], at[places]
+            made = {name: column[places] for name, column in made.items()}
         if pipeline.static is not None:
             read = {name: made[name] for name in pipeline.static.features or pipeline.features}
             made = {**made, FEATURE_SERIES: pipeline.static.score(read)}
         for name, column in made.items():
             self._columns.setdefault(name, []).append(column)
-        self._times.append(np.fromiter(map(attrgetter(pipeline.wire.time), events), np.float64, len(events)))
+        self._times.append(at)
         fields = Columns(events)
         for field in self._slices:
             self._values[field] += map(str, fields.raw(field))
@@ -79,12 +90,17 @@ class Gathering:
 
 
 def usual(
-    pipeline: Pipeline, batches: Iterable[Sequence[Event]], *, slices: Sequence[str] = (), every: str = "10s"
+    pipeline: Pipeline,
+    batches: Iterable[Sequence[Event]],
+    *,
+    slices: Sequence[str] = (),
+    every: str = "10s",
+    warm_up: str | None = None,
 ) -> dict[str, Any]:
     """Return how the features of events are spread, and the static model's scores, as plain data.
 
     The events go through the pipeline's own features, in their order. ``slices`` are fields whose values are watched
-    on their own, those that come often.
+    on their own, those that come often. Of the first events, for as long as ``warm_up`` says, nothing is learned.
 
     >>> from headrace.models.features import log1p
     >>> from headrace.models.static import Linear
@@ -102,7 +118,7 @@ def usual(
     >>> watch_of(data).features
     ['amount']
     """
-    gathering, state = Gathering(pipeline, slices=slices), pipeline.fresh(waits=False)
+    gathering, state = Gathering(pipeline, slices=slices, warm_up=warm_up), pipeline.fresh(waits=False)
     for batch in batches:
         gathering.take(batch, state)
     return gathering.data(every=every)
@@ -130,10 +146,8 @@ def learned(binner: Binner, rows: Array, numbers: Array, *, related: bool = Fals
     if not related:
         return Reference.learn(binner, counts)
     plain = Reference.learn(binner, counts)
-    # As a watch will choose them: features that are more than one value.
-    chosen = [
-        place for place, one in enumerate(binner.series) if one.name not in OURS and np.any(plain.scores[place][0] != 0)
-    ][:RELATED_MAX]
+    places = [place for place, one in enumerate(binner.series) if one.name not in OURS and plain.relatable(place)]
+    chosen = places[:RELATED_MAX]  # as a watch will choose them
     if len(chosen) < 2:
         return plain
     products = []
@@ -150,7 +164,13 @@ def _groups(binner: Binner, rows: Array, numbers: Array, held: Array) -> dict[st
     return {value: learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
 
 
-def watch_of(data: Mapping[str, Any], *, false_alarms: str = "1 per week", every: str | None = None) -> Watch:
+def watch_of(
+    data: Mapping[str, Any],
+    *,
+    false_alarms: str = "1 per week",
+    every: str | None = None,
+    warm_up: str | None = None,
+) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
         raise ValueError(f"format = {data.get('format')!r}: this version reads {FORMAT}")
@@ -158,5 +178,9 @@ def watch_of(data: Mapping[str, Any], *, false_alarms: str = "1 per week", every
         field: {value: Reference.load(one) for value, one in some.items()} for field, some in data["slices"].items()
     }
     return Watch(
-        Reference.load(data["reference"]), false_alarms=false_alarms, slices=slices, every=every or data["every"]
+        Reference.load(data["reference"]),
+        false_alarms=false_alarms,
+        slices=slices,
+        every=every or data["every"],
+        warm_up=warm_up,
     )

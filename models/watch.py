@@ -58,6 +58,9 @@ class Watch:
     watch began. ``slices`` are fields of the event: each of their values that the reference has seen often is watched
     on its own as well. ``every`` is how much time of the events a slice takes: news come that often.
 
+    ``warm_up`` is how long nothing is looked at in the beginning: features that remember a month are not what they will
+    be before a month has passed.
+
     ``false_alarms`` holds for everything that is watched together, and for however long it runs.
     """
 
@@ -68,20 +71,21 @@ class Watch:
         false_alarms: str = "1 per week",
         slices: Mapping[str, Mapping[str, Reference]] | None = None,
         every: str = "10s",
+        warm_up: str | None = None,
     ) -> None:
         self.reference = reference
         self.false_alarms = false_alarms
         self.slices = {field: dict(values) for field, values in (slices or {}).items()}
         self.every = every
         self.every_s = seconds(every)
+        self.warm_up_s = 0.0 if warm_up is None else seconds(warm_up)
         self.slices_per_alarm = seconds_per_alarm(false_alarms) / self.every_s
         self.binner = reference.binner
         names = [one.name for one in self.binner.series]
         self.features = [name for name in names if name not in OURS]
         self.places = {name: place for place, name in enumerate(names)}
-        self.related = [
-            self.places[name] for name in self.features if np.any(reference.scores[self.places[name]][0] != 0)
-        ][:RELATED_MAX]
+        relatable = [self.places[name] for name in self.features if reference.relatable(self.places[name])]
+        self.related = relatable[:RELATED_MAX]
         self.event_binner = Binner([_PLAIN[name](name) for name in EVENT_SERIES])
         self.label_binner = Binner([_PLAIN[name](name) for name in LABEL_SERIES])
         # What counts depend on: where it differs, they do not fit together.

@@ -29,6 +29,7 @@ class Wanted(NamedTuple):
     path: Path
     slices: tuple[str, ...]
     every: str
+    warm_up: str | None = None
 
 
 _learning: list[Wanted] | None = None  # what pages asked for, while there is somebody who learns it
@@ -40,6 +41,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     false_alarms: str = "1 per week",
     slices: Sequence[str] = (),
     every: str = "10s",
+    warm_up: str | None = None,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -47,6 +49,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     relative to the file that says it. ``false_alarms`` bounds those of everything that is watched together, however
     long it runs: ``"1 per week"``, ``"2 per day"``. ``slices`` are fields of which the frequent values are watched on
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
+    ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -55,7 +58,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     """
     path = beside(reference, sys._getframe(1).f_globals.get("__file__"))  # noqa: SLF001 - who says the path
     if _learning is not None:
-        _learning.append(Wanted(path, tuple(slices), every))
+        _learning.append(Wanted(path, tuple(slices), every, warm_up))
         return None
     data = read(path)
     lacking = [field for field in slices if field not in data["slices"]]
@@ -65,7 +68,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        return watch_of(data, false_alarms=false_alarms, every=every)
+        return watch_of(data, false_alarms=false_alarms, every=every, warm_up=warm_up)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 
@@ -106,7 +109,7 @@ def learn(
     asked: Asked | None = None,
 ) -> str:
     """Learn what is usual from a file or a part of the topic, and write it where the page looks for it."""
-    gathering = Gathering(pipeline, slices=wanted.slices)
+    gathering = Gathering(pipeline, slices=wanted.slices, warm_up=wanted.warm_up)
     if source is not None:
         opened, state = open_source(source, None, pipeline), pipeline.fresh(waits=False)
         with closing(opened):

@@ -28,7 +28,6 @@ from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Reason, Rejection
-from headrace.schemas.errors import BadConfig
 from headrace.stream import clients
 from headrace.stream.commit import Output, Outputs
 from headrace.stream.poller import Poller
@@ -39,17 +38,6 @@ log = logging.getLogger("headrace.monitoring")
 IDLE_SECONDS = 60.0  # until it is said again: the transaction may have come to nothing
 COMPRESSION = 1  # most counts are small or zero
 Letter = Callable[[Message, Rejection], Output]
-
-
-def check(pipeline: Pipeline, config: Config) -> None:
-    """Raise if what is watched would be counted twice."""
-    if pipeline.watch is not None and not config.exactly_once:
-        raise BadConfig(
-            [
-                f"guarantee = {config.guarantee}: {pipeline.name} watches its stream, and what comes twice would be "
-                "counted twice; set guarantee=exactly-once, or leave watch out"
-            ]
-        )
 
 
 class Watchtower:
@@ -104,7 +92,6 @@ class Monitoring:
     """What a worker does for the watch over the whole stream."""
 
     def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, partitions: int) -> None:
-        check(pipeline, config)
         assert pipeline.watch is not None
         self.topic = config.slices_topic
         self.acknowledgements = config.topic_acknowledgements

@@ -19,7 +19,7 @@ from headrace.models.frozen import unordered
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
-from headrace.stream import clients, health, heap, monitoring, shared, topics
+from headrace.stream import clients, health, heap, shared, topics
 from headrace.stream.app import Worker
 from headrace.stream.instance import Instance
 
@@ -33,7 +33,6 @@ def run(pipeline: Pipeline, config: Config) -> None:
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
     shared.check(pipeline, config)
-    monitoring.check(pipeline, config)
     health.check_port(config.web_port)
     instance = None
     if not config.instance:

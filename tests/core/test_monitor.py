@@ -197,10 +197,26 @@ def test_what_comes_too_late_is_counted_in_the_next_slice() -> None:
     monitor = _monitor()
     monitor.step(said[:10])
     late = Counted.load(said[3]["slice"])
-    monitor.step([{"partition": 0, "partitions": 1, "slice": late.dump()}])
+    monitor.step([{"partition": 1, "partitions": 1, "slice": late.dump()}, {"partition": 1, "partitions": 1}])
     assert monitor.late == 1
     monitor.step(said[10:])
     assert monitor.looked == len(said)
+
+
+def test_a_slice_that_comes_twice_is_counted_once() -> None:
+    said = _said(_stream(200, seed=1))
+    once, twice = _monitor(), _monitor()
+    once.step(said)
+    twice.step([again for one in said for again in (one, one)])
+    assert twice.repeated == len(said)
+    twice.repeated = 0
+    assert snapshot.encode(twice.dump()) == snapshot.encode(once.dump())
+
+
+def test_nothing_is_looked_at_while_features_warm_up() -> None:
+    events = [*_stream(300, seed=2, depth=1.0), *_stream(600, seed=1, begin=300)]
+    assert _alerts(events)[0].at < 100
+    assert _alerts(events, warm_up="5m") == []
 
 
 def test_the_state_of_a_monitor_stays_small() -> None:
