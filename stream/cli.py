@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--events", type=int, default=0, metavar="N", help="stop after N events (default: run until Ctrl-C)"
     )
     demo.add_argument("--seconds", type=float, default=0.0, metavar="N", help="stop after N seconds")
+    demo.add_argument("--stationary", action="store_true", help="let the world stay as it is")
     demo.add_argument("--rate", type=int, default=2_000, metavar="N", help="events per second (default: 2000)")
     demo.add_argument("--json", action="store_true", help="print the summary as JSON, and nothing else")
     _add_options(demo)
@@ -213,6 +214,7 @@ def _demo(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         rate=options.rate,
         as_json=options.json,
+        changes=not options.stationary,
     )
 
 

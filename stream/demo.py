@@ -110,6 +110,8 @@ class Reading(threading.Thread):
         self.known = 0  # events of which there is one
         self._sent_at = sent_at
         self._outcomes = config.topic_outcomes
+        self._alerts = config.topic_alerts
+        self.alerts: list[tuple[float, dict[str, Any]]] = []  # and when each was read
         self.seen = 0
         self.strangers = 0
         self.latencies_ms: list[float] = []  # since somebody last looked
@@ -124,7 +126,7 @@ class Reading(threading.Thread):
                 **QUIET,
             }
         )
-        topics = (config.topic_predictions, config.topic_outcomes)
+        topics = (config.topic_predictions, config.topic_outcomes, config.topic_alerts)
         self._consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in PARTITIONS])
 
     def run(self) -> None:
@@ -136,8 +138,8 @@ class Reading(threading.Thread):
             for message in [first, *self._consumer.consume(1_000, 0)]:
                 value = message.value()
                 if message.error() is None and value is not None:
-                    take = self._learn if message.topic() == self._outcomes else self._take
-                    take(orjson.loads(value))
+                    takes = {self._outcomes: self._learn, self._alerts: self._hear}
+                    takes.get(message.topic() or "", self._take)(orjson.loads(value))
         self._consumer.close()
 
     def _take(self, prediction: dict[str, Any]) -> None:
@@ -152,6 +154,9 @@ class Reading(threading.Thread):
         self.counts[index] = min(255, self.counts[index] + 1)
         self.seen += self.counts[index] == 1
         self.last.append(prediction)
+
+    def _hear(self, alert: dict[str, Any]) -> None:
+        self.alerts.append((time.monotonic(), alert))
 
     def _learn(self, outcome: dict[str, Any]) -> None:
         if outcome["by"] in {"label", "timeout"}:  # what comes later corrects one of these
@@ -200,14 +205,16 @@ class Judging:
         return made
 
 
-def demo(config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool) -> int:
+def demo(
+    config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, changes: bool = True
+) -> int:
     """Run the demo; return 0 if every event came out as exactly one prediction."""
     say = _silent if as_json else _say
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
     planned = events or round(rate * (seconds or SECONDS))
-    show = SHOWS[example](planned)
+    show = SHOWS[example](planned, changes=changes)
     judging = Judging(show.changes_at)
     with EmbeddedBroker() as broker:
         say(f"An embedded broker answers on {broker.address}; a worker starts.")
@@ -309,7 +316,7 @@ def _watch(
     until: float | None,
     say: Any,
 ) -> None:
-    second, sent, seen, changed = 0, 0, 0, False
+    second, sent, seen, told, changed_at = 0, 0, 0, 0, None
     while not stop.wait(1.0) and not producing.stopped.is_set():
         second += 1
         latencies, reading.latencies_ms = reading.latencies_ms, []
@@ -321,9 +328,13 @@ def _watch(
             f"latency p50 {p50:6.1f} ms  p99 {p99:6.1f} ms{judging.lately}"
         )
         sent, seen = producing.sent, reading.seen
-        if producing.changed and not changed:
-            changed = True
+        if producing.changed and changed_at is None:
+            changed_at = time.monotonic()
             say(f"\n        The world changes: {producing.change}.\n")
+        for at, alert in reading.alerts[told:]:
+            told += 1
+            after = "" if changed_at is None else f", {max(0.0, at - changed_at):.1f} s after that"
+            say(f"        Alert {alert['state']}{after}: {alert['text']} ({alert['severity']}).")
         if second % 5 == 1:
             for one in list(reading.last):
                 model = f"{one['model']} {one['version']}"
@@ -361,6 +372,10 @@ def _summary(
         "labels": producing.labelled,
         "outcomes": reading.known,
         "quality": judging.report(),
+        "alerts": [
+            {name: alert[name] for name in ("id", "state", "kind", "series", "severity", "at", "text")}
+            for _, alert in reading.alerts
+        ],
         "guarantee": config.guarantee,
         "worker_stopped_cleanly": clean,
     }

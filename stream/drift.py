@@ -1,7 +1,7 @@
 """What is watched, as a page says it; and what is usual, learned from events and kept in a file beside the page."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from headrace.models.watch import Watch
 from headrace.schemas.codec import EventCodec
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadReference
+from headrace.schemas.event import Event
 from headrace.schemas.position import Asked
 from headrace.stream.artifact import beside
 from headrace.stream.files import open_source
@@ -109,20 +110,30 @@ def learn(
     asked: Asked | None = None,
 ) -> str:
     """Learn what is usual from a file or a part of the topic, and write it where the page looks for it."""
-    gathering = Gathering(pipeline, slices=wanted.slices, warm_up=wanted.warm_up)
     if source is not None:
-        opened, state = open_source(source, None, pipeline), pipeline.fresh(waits=False)
-        with closing(opened):
-            for batch in opened.batches():
-                gathering.take(batch.events, state)
-    else:
-        assert config is not None
-        assert asked is not None
-        _read_topic(gathering, pipeline, with_group(pipeline, config), asked)
+        with closing(open_source(source, None, pipeline)) as opened:
+            return learned(pipeline, wanted, (batch.events for batch in opened.batches()), told=source)
+    assert config is not None
+    assert asked is not None
+    gathering = Gathering(pipeline, slices=wanted.slices, warm_up=wanted.warm_up)
+    _read_topic(gathering, pipeline, with_group(pipeline, config), asked)
+    return _written(gathering, wanted, pipeline.wire.topic)
+
+
+def learned(pipeline: Pipeline, wanted: Wanted, batches: Iterable[Sequence[Event]], *, told: str = "events") -> str:
+    """Learn what is usual from events, write it where the page looks for it, and say what it is."""
+    gathering = Gathering(pipeline, slices=wanted.slices, warm_up=wanted.warm_up)
+    state = pipeline.fresh(waits=False)
+    for batch in batches:
+        gathering.take(batch, state)
+    return _written(gathering, wanted, told)
+
+
+def _written(gathering: Gathering, wanted: Wanted, told: str) -> str:
     try:
         data = gathering.data(every=wanted.every)
     except ValueError as error:
-        raise BadReference(f"{source or pipeline.wire.topic}: {error}") from error
+        raise BadReference(f"{told}: {error}") from error
     fresh = wanted.path.with_suffix(".new")
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     fresh.write_bytes(orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE))

@@ -8,6 +8,8 @@ from importlib import import_module
 from itertools import accumulate, count
 from typing import Any, NamedTuple
 
+NEVER_DAYS = 1_000_000  # or hours
+
 
 class Show(NamedTuple):
     """Events and labels in the order of their times, each with its topic, and what a person is told of them."""
@@ -21,7 +23,7 @@ class Show(NamedTuple):
     delay: str  # how long labels take
 
 
-def fraud(events: int) -> Show:
+def fraud(events: int, *, changes: bool = True) -> Show:
     """Return payments, planned for so many.
 
     With 300 customers a week of them is 4,000, so that 2,000 in a second make two seconds of a week.
@@ -29,7 +31,7 @@ def fraud(events: int) -> Show:
     made = import_module("headrace.examples.fraud.generator")
     settings: dict[str, Any] = {"customers": 300, "terminals": 600, "compromised_a_day": 0, "leaked_a_day": 1}
     usual, changed = made.World(**settings), made.World(**settings, way="small")
-    change_day = max(1, round(events / 2 / usual.payments_a_day.sum()))
+    change_day = max(1, round(events / 2 / usual.payments_a_day.sum())) if changes else NEVER_DAYS
     days = ((usual if number < change_day else changed).day(number) for number in count())
     return Show(
         made.as_they_come(days),
@@ -42,7 +44,7 @@ def fraud(events: int) -> Show:
     )
 
 
-def ctr(events: int) -> Show:
+def ctr(events: int, *, changes: bool = True) -> Show:
     """Return impressions, planned for so many.
 
     A thousand users see some 3,000 in half an hour, so that 2,000 in a second make a second and a half of it.
@@ -51,7 +53,9 @@ def ctr(events: int) -> Show:
     usual, changed = made.World(), made.World(season="other")
     begin = 9  # o'clock: by night there is less to see
     sizes = (len(usual.hour(number).at) for number in count(begin))
-    change_hour = begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= events / 2)
+    change_hour = NEVER_DAYS
+    if changes:
+        change_hour = begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= events / 2)
     hours = ((usual if number < change_hour else changed).hour(number) for number in count(begin))
     return Show(
         made.as_they_come(hours),
@@ -64,4 +68,4 @@ def ctr(events: int) -> Show:
     )
 
 
-SHOWS: dict[str, Callable[[int], Show]] = {"ctr": ctr, "fraud": fraud}
+SHOWS: dict[str, Callable[..., Show]] = {"ctr": ctr, "fraud": fraud}

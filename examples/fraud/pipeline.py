@@ -2,7 +2,7 @@
 
 from river import linear_model, preprocessing
 
-from headrace import Event, Label, Linear, Pipeline, by_recent_loss, differs, feature, log1p, multiple_of, per
+from headrace import Drift, Event, Label, Linear, Pipeline, by_recent_loss, differs, feature, log1p, multiple_of, per
 
 
 class Transaction(Event, topic="transactions", key="card"):
@@ -82,4 +82,6 @@ pipeline = Pipeline(
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
     combine=by_recent_loss,
     reasons=3,
+    # A day of payments beside those of four months in which all was well: examples/fraud/reference.py learns them.
+    watch=Drift("reference.json", false_alarms="1 per 10 years", every="1d", warm_up="30d"),
 )
