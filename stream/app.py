@@ -167,6 +167,8 @@ class Worker(faust.App):
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
+        events, *others = self.pipeline.topics
+        consumer.poller.leads = dict.fromkeys(others, events)
         await self._committer.start()
 
     def stopping(self) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients
@@ -75,6 +75,7 @@ class Partition:
         "end",
         "first",
         "moved_at",
+        "newest",
         "next",
         "note",
         "paused",
@@ -94,6 +95,7 @@ class Partition:
         self.taken: int | None = None  # the offset after the last record taken
         self.done: int | None = None  # the offset after the last record dealt with
         self.moved_at = now
+        self.newest: int | None = None  # when the last record fetched was written, in milliseconds
         self.paused = False
 
     @property
@@ -145,6 +147,7 @@ class Poller(threading.Thread):
         self.generation = 0
         self.drained = True
         self.group_metadata: Any = None
+        self.leads: dict[str, str] = {}  # of a topic: the one of which the older records of a partition go first
         self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
         self._consumer = Consumer(
             {**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=clients.log
@@ -193,9 +196,15 @@ class Poller(threading.Thread):
                 return None
             after = partition.taken if partition.taken is not None else partition.resume_at
             messages: list[Message] = []
+            until = self._until(place)
             while partition.chunks and len(messages) < count_max:
                 chunk, size = partition.chunks.popleft()
                 room = count_max - len(messages)
+                if until is not None:
+                    room = min(room, _count_until(chunk, until))
+                    if not room:
+                        partition.chunks.appendleft((chunk, size))
+                        break
                 if len(chunk) > room:
                     chunk, rest = chunk[:room], chunk[room:]
                     left = sum(map(len, rest))
@@ -222,8 +231,32 @@ class Poller(threading.Thread):
         """Return the partitions that have something to take, the longest waiting first."""
         with self.lock:
             return [
-                place for place, partition in self.partitions.items() if partition.chunks or partition.end is not None
+                place
+                for place, partition in self.partitions.items()
+                if (partition.chunks and self._may_go(place, partition))
+                or (not partition.chunks and partition.end is not None)
             ]
+
+    def _until(self, place: Place) -> int | None:
+        """Return up to which time records may be taken; None where there is no bound.
+
+        Labels that are read before their events have to wait for them, and each such event is then scored alone,
+        because what comes after it is scored with what it taught. After an hour's absence that would be all of them.
+        So of two topics that belong together the older records go first, as they would have at the time.
+        """
+        leader = self.partitions.get((self.leads.get(place[0], ""), place[1]))
+        if leader is None:
+            return None
+        if leader.chunks:
+            return _written(leader.chunks[0][0][0])
+        # More is on its way, unless there is no room for it: then what is here has to make some.
+        if leader.at_end or leader.newest is None or self._has_no_room():
+            return None
+        return leader.newest
+
+    def _may_go(self, place: Place, partition: Partition) -> bool:
+        until = self._until(place)
+        return until is None or _count_until(partition.chunks[0][0], until) > 0
 
     def is_next(self, place: Place, after: int | None) -> bool:
         """Say whether what follows ``after`` is what comes next in the partition, with nothing lost in between."""
@@ -421,6 +454,7 @@ class Poller(threading.Thread):
                 partition.count += len(run)
                 partition.bytes += size
                 partition.next = _offset(run[-1]) + 1
+                partition.newest = _written(run[-1])
                 partition.end = None
                 partition.at_end = False
 
@@ -441,12 +475,15 @@ class Poller(threading.Thread):
 
     def _is_full(self) -> bool:
         with self.lock:
-            count = bytes_ = 0
-            for partition in self.partitions.values():
-                if not partition.paused:
-                    count += partition.count
-                    bytes_ += partition.bytes
-            return count >= self._count_max or bytes_ >= self._bytes_max
+            return self._has_no_room()
+
+    def _has_no_room(self) -> bool:
+        count = bytes_ = 0
+        for partition in self.partitions.values():
+            if not partition.paused:
+                count += partition.count
+                bytes_ += partition.bytes
+        return count >= self._count_max or bytes_ >= self._bytes_max
 
     def _wait_for_room(self, *, since: float) -> None:
         # Pausing throws away what librdkafka has prefetched, so a step's length of being full is waited
@@ -603,6 +640,21 @@ class Poller(threading.Thread):
 def noted(offsets: Mapping[Place, int], notes: Mapping[Place, str]) -> list[TopicPartition]:
     """Return offsets as the client takes them, each with what is noted beside it."""
     return [TopicPartition(*place, offset, notes.get(place, "")) for place, offset in offsets.items()]
+
+
+def _written(message: Message) -> int | None:
+    """Return when a record was written, in milliseconds; None where nobody noted that."""
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds
+
+
+def _count_until(messages: list[Message], until: int) -> int:
+    """Return how many of the first records were not written later."""
+    for count, message in enumerate(messages):
+        written = _written(message)
+        if written is not None and written > until:
+            return count
+    return len(messages)
 
 
 def _offset(message: Message) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, TopicPartition
 from core.records import Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -484,6 +484,72 @@ def test_a_commit_that_is_given_up_raises() -> None:
     with pytest.raises(KafkaException) as told:
         poller.commit({ZERO: 1}, lambda: True)
     assert told.value.args[0].code() == KafkaError._TIMED_OUT
+
+
+# Two topics that belong together.
+
+LABELS: Place = ("labels", 0)
+
+
+def _together() -> Poller:
+    poller = _poller()
+    poller.leads = {"labels": "t"}
+    _assign(poller, ZERO, LABELS)
+    poller._do_rewind()
+    return poller
+
+
+def _written(poller: Poller, place: Place, *times: int) -> None:
+    begin = poller.partitions[place].next or 0
+    records = [
+        Record(b"v", topic=place[0], partition=place[1], offset=begin + at, written_at=float(time))
+        for at, time in enumerate(times)
+    ]
+    poller._keep(records)  # type: ignore[arg-type]
+
+
+def test_labels_wait_for_the_events_that_were_written_before_them() -> None:
+    poller = _together()
+    _written(poller, LABELS, 5, 15, 25)
+    _written(poller, ZERO, 10, 20, 30)
+    assert set(poller.waiting()) == {ZERO, LABELS}
+    assert _offsets(_take(poller, LABELS, 10)) == [0], "the first is older than any event"
+    assert poller.waiting() == [ZERO]
+    assert _take(poller, LABELS, 10) is None
+    assert _offsets(_take(poller, ZERO, 1)) == [0]
+    assert _offsets(_take(poller, LABELS, 10)) == [1]
+    assert _offsets(_take(poller, ZERO, 10)) == [1, 2]
+    assert _offsets(_take(poller, LABELS, 10)) == [2]
+
+
+def test_labels_wait_for_events_that_are_on_their_way_and_not_for_what_does_not_come() -> None:
+    poller = _together()
+    _written(poller, ZERO, 10)
+    _written(poller, LABELS, 15)
+    assert _offsets(_take(poller, ZERO, 10)) == [0]
+    assert poller.waiting() == [], "the log of the events goes on"
+    _end(poller, 1)
+    assert poller.waiting() == [LABELS]
+    assert _offsets(_take(poller, LABELS, 10)) == [0]
+
+
+def test_labels_make_room_where_there_is_none_for_events() -> None:
+    poller = _together()
+    _written(poller, ZERO, 10)
+    assert _offsets(_take(poller, ZERO, 10)) == [0]
+    _written(poller, LABELS, *range(20, 1_020))
+    assert len(_offsets(_take(poller, LABELS, 10))) == 10
+    assert _take(poller, LABELS, 10) is None
+
+
+def test_records_that_nobody_noted_the_time_of_hold_nothing_up() -> None:
+    poller = _together()
+    for place in (ZERO, LABELS):
+        records: Any = [Record(b"v", topic=place[0], partition=place[1], offset=offset) for offset in (0, 1)]
+        for record in records:
+            record._timestamp = (TIMESTAMP_NOT_AVAILABLE, 0)
+        poller._keep(records)
+    assert _offsets(_take(poller, LABELS, 10)) == [0, 1]
 
 
 # Rebalances.
