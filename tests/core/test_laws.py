@@ -44,6 +44,7 @@ from headrace import (
 from headrace.models.features import Feature, parts
 from headrace.models.keyed import Per
 from headrace.models.laws import LAWS, Law, one_by_one_is_the_same_as_all_at_once, some_events
+from headrace.models.pipeline import Effects
 from headrace.models.usual import usual, watch_of
 from headrace.schemas.errors import BadPipeline
 
@@ -599,7 +600,7 @@ def test_prediction_carries_id_time_and_key_under_the_names_of_the_event() -> No
 
 
 def test_no_events_have_no_effects() -> None:
-    assert step(fraud, []) == ([], [], [], None, ())
+    assert step(fraud, []) == Effects([], [], [])
 
 
 def _told(function: Callable, **fields: object) -> str:

@@ -137,7 +137,7 @@ def test_alerts_are_read_like_predictions(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Pipeline, "step", lambda *_: Effects([], [], [alert]))
     driver = Driver(fraud)
     driver.pipe(None, key="k")
-    assert [one["id"] for one in driver.alerts] == ["drift-1"]
+    assert [one["id"] for one in driver.alerts] == ["drift-1-0"], "what is said of one partition names it"
     assert driver.read("alerts")["text"] == "amount moved"
 
 
