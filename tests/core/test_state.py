@@ -460,7 +460,10 @@ def test_at_least_once_what_was_committed_without_an_answer_is_not_remembered_tw
     memories._poller.committed = lambda offsets, _notes: told.append(offsets)  # type: ignore[method-assign, assignment]
     committer: Any = SimpleNamespace(start_over=lambda: told.append("start over"))
     batch: Any = SimpleNamespace(place=PLACE, after=0, epoch=0, messages=["the first of them"])
-    assert asyncio.run(_score(batch, SimpleNamespace(shared=None, monitoring=None), committer, memories, slow=False)) is False  # type: ignore[arg-type]
+    assert (
+        asyncio.run(_score(batch, SimpleNamespace(shared=None, monitoring=None), committer, memories, slow=False))
+        is False
+    )  # type: ignore[arg-type]
     assert told == [{PLACE: 7}, "start over"]
     memory = memories._held[PLACE[1]]
     assert memory.follows[PLACE[0]] == memory.offset == 7
