@@ -12,7 +12,7 @@ import pytest
 from core.records import Transaction, fraud, step
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from river import linear_model, naive_bayes, preprocessing, tree
+from river import linear_model, preprocessing, tree
 
 import headrace
 from headrace import (
@@ -191,7 +191,7 @@ LIMITED = {
 SEVERAL = {"static": None, "kind": "multiclass"}
 TREE = tree.HoeffdingTreeClassifier(grace_period=20, leaf_prediction="mc")
 MULTICLASS = {
-    "classes by name": _learning(None, labels=Colour, online=naive_bayes.GaussianNB(), **SEVERAL),
+    "classes by name": _learning(None, labels=Colour, online=TREE, **SEVERAL),
     "classes by number, with limits, watched": _watched(
         labels=Level, online=TREE, combine=None, limits=Limits(learn_max="20 per hour", clip=2.0), **SEVERAL
     ),
