@@ -75,6 +75,8 @@ class Classes:
     def meet(self, names: Sequence[Class]) -> None:
         """Take in classes that nobody had named before."""
         for name in names:
+            if name in self._numbers:
+                continue
             self._numbers[name] = len(self.names) if self.text else int(name)
             self.names.append(name)
 
