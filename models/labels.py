@@ -16,6 +16,9 @@ EARLY_MAX = 100_000  # labels per partition that came before their event
 LEAVE_SHARE = 64  # when too many wait, one in so many leaves
 CLOCK_COUNT = 64  # events of which the median says what time it is: one absurd time moves nothing
 SCORES = ("static", "online", "score")
+CHANCES = "chances"
+ROOM_MIN = 8  # classes for which there is room from the beginning
+COPIED = 65_536  # rows that are copied at a time
 
 Id = str | int
 
@@ -40,11 +43,18 @@ class Scored(NamedTuple):
     online: Floats
     score: Floats
     groups: list[Any]  # of which the combination has weights of its own; empty where it has none
+    # Of a multiclass pipeline alone: the likeliest class, and how likely each was, in the order of the classes.
+    said: Floats | None = None
+    chances: Array | None = None
 
     @property
     def size(self) -> int:
         """How many events there are."""
         return len(self.ids)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {name: column for name, column in zip(self._fields, self, strict=True) if column is not None}
 
     def only(self, places: Ints) -> "Scored":
         """Return some of them."""
@@ -109,7 +119,8 @@ class Waiting:
     passed, by the times of events or by the clock on the wall; both are given, none is read here.
 
     What is looked through whenever time passes is in memory. Features and scores are read once, when a label comes,
-    and are where ``wide`` keeps them, an event's beside each other.
+    and are where ``wide`` keeps them, an event's beside each other. Of ``classes`` the likeliest one is kept too, and
+    the probability of each: which of them was the true one is known when the label comes.
 
     >>> truth = Truth(None, "label", within=60.0, otherwise=0.0)
     >>> waiting = Waiting(["amount"], truth)
@@ -129,6 +140,7 @@ class Waiting:
         waiting_max: int = WAITING_MAX,
         early_max: int = EARLY_MAX,
         wide: Callable[[int], Wide] = Wide,
+        classes: bool = False,
     ) -> None:
         self._truth = truth
         self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
@@ -147,7 +159,10 @@ class Waiting:
             }
         )
         self._feature_count = max(1, len(features))
-        self._wide = wide(self._feature_count + len(SCORES))
+        self._scores = (*SCORES, "said") if classes else SCORES
+        self._class_count, self._class_room = 0, ROOM_MIN if classes else 0
+        self._make_wide = wide
+        self._wide = wide(self._narrow + self._class_room)
         self._early: dict[Id, Early] = {}
         self._arrived = 0
         self._clock = np.full(CLOCK_COUNT, NEVER)
@@ -157,6 +172,11 @@ class Waiting:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def _narrow(self) -> int:
+        """How many numbers of a row do not hang on how many classes there are."""
+        return self._feature_count + len(self._scores)
 
     @property
     def early(self) -> int:
@@ -204,7 +224,27 @@ class Waiting:
             done += many
         return self._joined(scored.ids)
 
+    def _has_classes(self, count: int) -> None:
+        """Make room for so many classes: those that came later had no chance with the events that wait."""
+        self._class_count = max(self._class_count, count)
+        if count <= self._class_room:
+            return
+        while self._class_room < count:
+            self._class_room *= 2
+        before, rows = self._wide, self._ids.row_count
+        width = before.rows.shape[1]
+        self._wide = self._make_wide(self._narrow + self._class_room)
+        self._wide.grow(rows)
+        for begin in range(0, rows, COPIED):
+            end = min(begin + COPIED, rows)
+            self._wide.rows[begin:end, :width] = before.rows[begin:end]
+            self._wide.rows[begin:end, width:] = 0.0
+            before.touched(end - begin)
+            self._wide.touched(end - begin)
+
     def _keep(self, scored: Scored) -> None:
+        if scored.chances is not None:
+            self._has_classes(scored.chances.shape[1])
         rows = self._ids.add_all(scored.ids)
         count = self._ids.row_count
         self._rows.grow(count)
@@ -222,8 +262,11 @@ class Waiting:
         self._rows["at"][rows], self._rows["wrote"][rows] = scored.at, scored.wrote
         features, made = self._feature_count, np.empty((scored.size, self._wide.rows.shape[1]))
         made[:, :features] = scored.features
-        for place, name in enumerate(SCORES, start=features):
+        for place, name in enumerate(self._scores, start=features):
             made[:, place] = getattr(scored, name)
+        if scored.chances is not None:
+            made[:, self._narrow :] = 0.0
+            made[:, self._narrow : self._narrow + scored.chances.shape[1]] = scored.chances
         self._wide.rows[rows] = made
         self._wide.touched(len(rows))
         self._arrived += scored.size
@@ -363,6 +406,8 @@ class Waiting:
             none,
             none,
             [None] * len(labels) if self._groups else [],
+            none if self._class_room else None,
+            np.full((len(labels), self._class_count), np.nan) if self._class_room else None,
         )
         at, told, wrote = (
             np.array([getattr(it, name) for _, it in labels], np.float64) for name in ("at", "label", "wrote")
@@ -419,10 +464,14 @@ class Waiting:
         listed = rows.tolist()
         made, features = self._wide.rows[rows], self._feature_count
         self._wide.touched(len(rows))
-        scores = [made[:, place] for place in range(features, made.shape[1])]
-        columns = [self._rows["at"][rows], self._rows["wrote"][rows], made[:, :features], *scores]
+        columns: dict[str, Any] = {name: self._rows[name][rows] for name in ("at", "wrote")}
+        columns["features"] = made[:, :features]
+        columns |= {name: made[:, place] for place, name in enumerate(self._scores, start=features)}
+        if self._class_room:
+            columns[CHANCES] = made[:, self._narrow : self._narrow + self._class_count]
         groups = [self._groups[row] for row in listed] if self._groups else []
-        of = Scored._make([self._ids.keys(listed), [self._keys[row] for row in listed], *columns, groups])
+        keys = [self._keys[row] for row in listed]
+        of = Scored(ids=self._ids.keys(listed), keys=keys, groups=groups, **columns)
         told = (np.asarray(column, np.float64) for column in (at, labels, was))
         wrote = np.full(len(rows), np.nan) if wrote is None else wrote
         return Outcomes._make([by, *told, self._rows["since"][rows], wrote, list(sources), of, ()])
@@ -452,19 +501,26 @@ class Waiting:
         """Return features and scores; those of events that were forgotten are in nobody's snapshot."""
         count, features = self._ids.row_count, self._feature_count
         made = {"features": self._wide.rows[:count, :features].copy()}
-        made |= {name: self._wide.rows[:count, place].copy() for place, name in enumerate(SCORES, start=features)}
+        made |= {name: self._wide.rows[:count, at].copy() for at, name in enumerate(self._scores, start=features)}
+        if self._class_room:
+            made[CHANCES] = self._wide.rows[:count, self._narrow : self._narrow + self._class_count].copy()
         self._wide.touched(count)
         free = self._ids.free
         for name, column in made.items():
-            column[free] = 0.0 if name == "features" else np.nan
+            column[free] = 0.0 if name in ("features", CHANCES) else np.nan
         return made
 
     def _wide_load(self, data: Mapping[str, Array]) -> None:
         count, features = self._ids.row_count, self._feature_count
         self._wide.grow(count)
         self._wide.rows[:count, :features] = data["features"]
-        for place, name in enumerate(SCORES, start=features):
+        for place, name in enumerate(self._scores, start=features):
             self._wide.rows[:count, place] = data[name]
+        if self._class_room:
+            chances = data[CHANCES]
+            self._has_classes(chances.shape[1])
+            self._wide.rows[:count, self._narrow :] = 0.0
+            self._wide.rows[:count, self._narrow : self._narrow + chances.shape[1]] = chances
         self._wide.touched(count)
 
     def load(self, data: Mapping[str, Any]) -> None:
@@ -503,9 +559,16 @@ def _together(parts: Sequence[Outcomes]) -> Outcomes:
     some = [one for one in parts if one.size] or list(parts[:1])
     if len(some) == 1:
         return some[0]
-    joined: Callable[[Sequence[Any]], Any] = lambda columns: (  # noqa: E731
-        [value for column in columns for value in column] if isinstance(columns[0], list) else np.concatenate(columns)
-    )
+
+    def joined(columns: Sequence[Any]) -> Any:
+        if columns[0] is None:
+            return None
+        return (
+            [value for column in columns for value in column]
+            if isinstance(columns[0], list)
+            else np.concatenate(columns)
+        )
+
     of = Scored._make(joined(columns) for columns in zip(*[one.of for one in some], strict=True))
     asked = any(one.sources for one in some)  # of what became known by no record nobody is the source
     some = [one._replace(sources=one.sources or [None] * one.size) for one in some] if asked else some

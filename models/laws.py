@@ -106,12 +106,21 @@ def some_steps(pipeline: Pipeline, count: int, seed: int) -> Steps:
             at = getattr(of, pipeline.wire.time) + rng.choice((0.0, 0.5, 0.9, 1.1)) * truth.within
             label = pipeline.labels(
                 **{wire.id: getattr(of, pipeline.wire.id), wire.time: at, wire.key: getattr(of, pipeline.wire.key)},
-                **{truth.field: rng.randrange(2)},
+                **{truth.field: _some_label(pipeline, rng)},
             )
             items.append(("labels", label))
         if rng.random() < 0.03:
             items.append(("time", getattr(event, pipeline.wire.time) + rng.choice((0.0, truth.within))))
     return Steps(items)
+
+
+def _some_label(pipeline: Pipeline, rng: random.Random) -> Any:
+    if pipeline.kind != "multiclass":
+        return rng.randrange(2)
+    assert pipeline.labels is not None
+    truth = pipeline.labels.truth
+    names = [one for one in parts(columns_of(pipeline.labels)[truth.field]) if isinstance(one, str)]
+    return rng.choice(names or ["a", "b", "c", "d"]) if truth.text else rng.randrange(4)
 
 
 def where_a_batch_is_cut_never_shows(pipeline: Pipeline, seed: int) -> None:

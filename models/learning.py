@@ -9,6 +9,7 @@ import numpy as np
 from headrace.models import snapshot
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake, Braking, Turn
+from headrace.models.classes import Classes
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
 from headrace.models.lessons import UNTAUGHT, Lessons, Version
@@ -27,7 +28,8 @@ class Learning:
 
     A label first says how good the published scores were, then teaches the combination, then the learner. Each
     event teaches once, by the first that becomes known of it; what corrects that corrects the quality alone. What
-    ``limits`` or the ``brake`` withhold says how good scores were, and teaches neither.
+    ``limits`` or the ``brake`` withhold says how good scores were, and teaches neither. With ``classes`` labels are the
+    numbers that those give them.
 
     Where the learner is ``shared`` by all partitions, nobody learns here: what would teach is handed out as lessons,
     and the learner is put in place from outside (``adopt``). What is kept of it is which one was in use.
@@ -47,9 +49,13 @@ class Learning:
         brake: Brake | None = None,
         has_static: bool = False,
         wide: Callable[[int], Wide] = Wide,
+        classes: Classes | None = None,
     ) -> None:
         self.features = tuple(features)
-        self.waiting = Waiting(features, truth, wide=wide) if truth else None  # labels come with their events otherwise
+        self.classes = classes
+        many = classes is not None
+        # Without it labels come with their events.
+        self.waiting = Waiting(features, truth, wide=wide, classes=many) if truth else None
         self.learner = learner
         self.shared = shared
         self.version = self._here = UNTAUGHT  # which learner is in use, and which one is here
@@ -74,6 +80,29 @@ class Learning:
         """Return what the learner says of events, each before it learns what is true of that one."""
         assert self.learner is not None
         return _each_row(self.learner.predict_learn, self._read(made), labels)
+
+    def chances(self, made: Mapping[str, Floats], labels: Floats | None) -> tuple[Floats, Floats, Array]:
+        """Return how likely the likeliest class of each event is, which that is, and how likely each class is.
+
+        With ``labels`` each event is learned after that, as ``online_known`` does.
+        """
+        assert self.learner is not None
+        assert self.classes is not None
+        learner, classes = self.learner, self.classes
+
+        def ask(columns: Mapping[str, Floats], labels: Floats | None) -> Floats:
+            try:
+                said = (
+                    learner.predict_classes(columns)
+                    if labels is None
+                    else learner.predict_learn_classes(columns, labels)
+                )
+            except RowFailed as failed:
+                raise RowFailed(failed.row, failed.cause, classes.rows(failed.classes)) from failed
+            return classes.rows(said)
+
+        rows = _each_row(ask, self._read(made), labels, 2 + len(classes))
+        return rows[:, 0], rows[:, 1], rows[:, 2:]
 
     def contributions(self, made: Mapping[str, Floats]) -> Floats:
         """Return what each feature contributes to what the learner says, a row per event, and what is there without."""
@@ -183,8 +212,7 @@ class Learning:
         """Note what was true of events whose labels came with them. Both models have learned it by now."""
         there = np.flatnonzero(~np.isnan(labels))
         some = scored if len(there) == scored.size else scored.only(there)
-        if self.on_known is not None:
-            self.on_known(some, labels[there])
+        self._tell(some, labels[there])
         self._judge(some.at, some, labels[there])
         if self.shared:
             self._teach(some, labels[there], some.at)
@@ -193,15 +221,15 @@ class Learning:
     def _heard(self, outcomes: Outcomes) -> Outcomes:
         teaching, revised = outcomes.only(TEACHES), outcomes.only(REVISES)
         if revised.size:
+            was, is_now = self._true(revised.was), self._true(revised.labels)
             for name, judge in self.judges.items():
                 if name in Scored._fields:  # what a baseline foretold was of what was known then
-                    judge.revise(revised.since, getattr(revised.of, name), revised.was, revised.labels)
+                    judge.revise(revised.since, self._foretold(name, revised.of), was, is_now)
             if self.baselines is not None:
-                self.baselines.revise(revised.was, revised.labels)
+                self.baselines.revise(was, is_now)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
-            if self.on_known is not None:
-                self.on_known(of, labels)
+            self._tell(of, labels)
             self._judge(teaching.at, of, labels)
             self.taught += teaching.size
             if self.limiter is None and self.braking is None:
@@ -268,14 +296,34 @@ class Learning:
             teach(self.learner, self.features, features, labels)
 
     def _judge(self, at: Floats, of: Scored, labels: Floats) -> None:
-        foretold = {} if self.baselines is None else self.baselines.step(labels)
+        true = self._true(labels)
+        foretold = {} if self.baselines is None else self.baselines.step(true)
         for name, judge in self.judges.items():
-            judge.add(at, foretold[name] if name in foretold else getattr(of, name), labels)
+            judge.add(at, foretold[name] if name in foretold else self._foretold(name, of), true)
+
+    def _foretold(self, name: str, of: Scored) -> Any:
+        """Return what a model said of events, as it is judged."""
+        if self.classes is None:
+            return getattr(of, name)
+        assert of.said is not None
+        assert of.chances is not None
+        return self.classes.foretold(of.said, of.chances)
+
+    def _true(self, labels: Floats) -> Any:
+        """Return labels as they are judged: classes by their names, which are the same in every partition."""
+        return labels if self.classes is None else self.classes.named(labels)
+
+    def _tell(self, of: Scored, labels: Floats) -> None:
+        """Tell who wants to hear it what is true of events; of classes, whether the likeliest one was."""
+        if self.on_known is not None:
+            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64))
 
     # What is kept.
 
     def take(self, part: Mapping[str, Any]) -> None:
         """Take in again what a step took in."""
+        if self.classes is not None:
+            self.classes.meet(part.get("classes", ()))
         if "learner" in part:
             self.version = Version(*part["learner"])
         elif "scored" in part:
@@ -300,7 +348,7 @@ class Learning:
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        data = {
+        data: dict[str, Any] = {
             "waiting": None if self.waiting is None else self.waiting.dump(),
             "learner": None if self.learner is None or self.shared else self.learner.dump(),
             **({"version": list(self.version)} if self.shared else {}),
@@ -309,7 +357,7 @@ class Learning:
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
-        for name, part in {"limits": self.limiter, "brake": self.braking}.items():
+        for name, part in {"limits": self.limiter, "brake": self.braking, "classes": self.classes}.items():
             if part is not None:
                 data[name] = part.dump()
         return data
@@ -330,7 +378,7 @@ class Learning:
                 part.load(held)
         if self.baselines is not None and data["baselines"] is not None:
             self.baselines.load(data["baselines"])
-        for name, guard in {"limits": self.limiter, "brake": self.braking}.items():
+        for name, guard in {"limits": self.limiter, "brake": self.braking, "classes": self.classes}.items():
             if guard is not None and name in data:
                 guard.load(data[name])
         self.taught = data["taught"]
@@ -360,18 +408,25 @@ def teach(learner: Learner, names: Sequence[str], features: Array, labels: Float
     _each_row(learn, columns, labels)
 
 
-def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None) -> Floats:
+def _each_row(
+    ask: Callable[..., Floats], columns: Mapping[str, Floats], labels: Floats | None, width: int | None = None
+) -> Floats:
     """Ask about all rows; one on which the model raises has no score and teaches nothing, and the others go on.
 
-    Neither has one with a feature that is missing or absurd: it would be in the weights for ever.
+    Neither has one with a feature that is missing or absurd: it would be in the weights for ever. With ``width`` the
+    answer about a row is so many numbers.
     """
+
+    def nothing(count: int) -> Floats:
+        return np.full(count if width is None else (count, width), np.nan)
+
     count = len(next(iter(columns.values())))
     sound = _sound(columns)
     if not sound.all():
-        made = np.full(count, np.nan)
+        made = nothing(count)
         if sound.any():
             some = {name: column[sound] for name, column in columns.items()}
-            made[sound] = _each_row(ask, some, None if labels is None else labels[sound])
+            made[sound] = _each_row(ask, some, None if labels is None else labels[sound], width)
         return made
     parts: list[Floats] = []
     begin = 0
@@ -382,7 +437,7 @@ def _each_row(ask: Callable[..., Floats], columns: Mapping[str, Floats], labels:
                 parts.append(ask(rest, None if labels is None else labels[begin:]))
             except RowFailed as failed:
                 scores = failed.scores[: failed.row]
-                parts += [scores, np.full(failed.row + 1 - len(scores), np.nan)]
+                parts += [scores, nothing(failed.row + 1 - len(scores))]
                 begin += failed.row + 1
             else:
                 break

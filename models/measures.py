@@ -35,6 +35,13 @@ class Parts(NamedTuple):
     pairs: Sequence[tuple[Any, Any]] = ()
 
 
+class Foretold(NamedTuple):
+    """What a multiclass model said: the likeliest class of each row, and a column of probabilities for each class."""
+
+    said: Sequence[Any]
+    chances: Mapping[Any, Floats]
+
+
 class Measure:
     """What is counted and summed for a kind of model, and what that says."""
 
@@ -221,7 +228,10 @@ class _Multiclass(Measure):
 
     def read(self, scores: Any, labels: Any) -> tuple[list[Array], Array, Array]:
         true = as_classes(labels)
-        if isinstance(scores, Mapping):
+        if isinstance(scores, Foretold):
+            said, chances = as_classes(scores.said), chances_of(scores.chances, true)
+            given = _there(said)
+        elif isinstance(scores, Mapping):
             chances, given = chances_of(scores, true), given_in(scores, len(true))
             names = as_classes(scores)
             table = np.array([np.nan_to_num(scores[name], nan=-1.0) for name in scores]).reshape(len(names), len(true))
@@ -323,7 +333,7 @@ def _square(values: Floats) -> tuple[Floats, Floats]:
     return square, ((high * high - square) + 2.0 * high * low) + low * low
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a class as it can be written down: equal ones are the same, and one that is missing is None."""
     if isinstance(value, bool):
         return int(value)
@@ -341,7 +351,7 @@ def _objects(values: Sequence[Any]) -> Array:
 def as_classes(values: Any) -> Array:
     """Return classes as they can be told apart and written down, and None for one that is missing."""
     listed: Iterable[Any] = values.tolist() if isinstance(values, np.ndarray) else values
-    return _objects(list(map(_plain, listed)))
+    return _objects(list(map(plain, listed)))
 
 
 def _there(classes: Array) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake
+from headrace.models.classes import WHOLE_MAX, Classes
 from headrace.models.combine import Combination, by_recent_loss
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
@@ -22,7 +23,8 @@ from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
 from headrace.models.lessons import Lessons
 from headrace.models.limits import Limits
-from headrace.models.memory import Wide
+from headrace.models.measures import CLASSES_MAX
+from headrace.models.memory import Array, Wide
 from headrace.models.quality import Quality
 from headrace.models.reasons import Reasons, Share, why_none
 from headrace.models.state import KEYS_MAX, State
@@ -32,9 +34,9 @@ from headrace.models.watch import OURS, Counted, Watch, Watching
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
-from headrace.schemas.event import Event, Label, Wire, columns_of, type_name
+from headrace.schemas.event import Event, Label, Wire, columns_of, is_text, type_name
 from headrace.schemas.outcome import outcome_type
-from headrace.schemas.prediction import Flag, prediction_type
+from headrace.schemas.prediction import PREDICTED, Flag, prediction_type
 from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
 
@@ -42,6 +44,7 @@ Whose = Literal["partition", "shared"]
 WHOSE: tuple[Whose, ...] = get_args(Whose)
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_TEXT = "which names one of many classes: kind='multiclass' tells them apart; other labels are numbers"
 # What an event's flags are, by a number that has a bit for each.
 _FLAGS = [tuple(flag.value for bit, flag in enumerate(Flag) if number >> bit & 1) for number in range(1 << len(Flag))]
 
@@ -155,9 +158,10 @@ class Pipeline:
         self._read = (static.features if static is not None else ()) or tuple(self.features)
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
-        self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0)
+        self._classes = (str if _text_of(self) else int) if self.kind == "multiclass" else None
+        self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0, classes=self._classes)
         self._limited = limits is not None or brake is not None
-        self._outcome = outcome_type(events, name, self.version, limited=self._limited)
+        self._outcome = outcome_type(events, name, self.version, limited=self._limited, classes=self._classes)
         self._group_field = self.combine.per if self.combine is not None else None
         self._why_none = _why_no_reasons(self) if reasons else {}
         self._reasons = Reasons(reasons, tuple(self.features), self.codes) if reasons else None
@@ -236,6 +240,10 @@ class Pipeline:
         names = [*(name for name, model in judged.items() if model is not None), "score"]
         baselines = Baselines(self.kind)
         judges = {name: Quality(self.kind, window=self.quality_window) for name in (*names, *baselines.names)}
+        classes = None
+        if self._classes is not None:
+            first = self.labels.truth.first if self.labels is not None else None
+            classes = Classes(text=self._classes is str, first=first)
         learning = Learning(
             tuple(self.features),
             truth,
@@ -248,10 +256,12 @@ class Pipeline:
             brake=self.brake,
             has_static=self.static is not None,
             wide=wide,
+            classes=classes,
         )
         asked = truth and (truth.field, truth.within, truth.otherwise)
         whose = " shared" if learning.shared else ""
-        return learning, f" {tuple(self.features)} {asked} {self.label_field}{self._said_of_learner}{whose}"
+        said = f" {tuple(self.features)} {asked} {self.label_field}{self._said_of_learner}{whose}"
+        return learning, said if classes is None else f"{said} classes {self._classes} {classes.names}"
 
     def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
@@ -293,10 +303,12 @@ class Pipeline:
         assert state.learning is not None
         wire, truth = self.labels.wire, self.labels.truth
         values = [getattr(label, truth.field) for label in labels]
-        told = np.array([np.nan if value is None else value for value in values], np.float64)
-        wrong = ~np.isnan(told) & (~np.isfinite(told) if self.kind == "regression" else (told != 0) & (told != 1))
-        if self.kind == "multiclass":
-            wrong = ~np.isnan(told) & (told != np.floor(told))
+        new: list[Any] = []
+        if (classes := state.learning.classes) is not None:
+            told, wrong, new = classes.take(values)
+        else:
+            told = np.array([np.nan if value is None else value for value in values], np.float64)
+            wrong = ~np.isnan(told) & (~np.isfinite(told) if self.kind == "regression" else (told != 0) & (told != 1))
         rejections = [self._not_true(at, values[at]) for at in np.flatnonzero(wrong).tolist()]
         at = np.array([getattr(label, wire.time) for label in labels], np.float64)
         places = np.flatnonzero(~wrong)
@@ -310,9 +322,9 @@ class Pipeline:
         if self.limits is not None and self.limits.source:
             given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
         outcomes = state.learning.label(**given)
-        change = [{"told": given}] if len(places) else None
+        change = [{**({"classes": new} if new else {}), "told": given}] if len(places) else None
         alerts, lessons = self._alerts(state.learning), state.learning.lessons()
-        return Effects([], rejections, alerts, change, self._outcomes(outcomes), lessons)
+        return Effects([], rejections, alerts, change, self._outcomes(outcomes, state.learning), lessons)
 
     def tick(self, state: State, *, wall: float, event: float, quiet: bool = True) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events.
@@ -325,7 +337,7 @@ class Pipeline:
         change: list[Any] = [{"tick": {"wall": wall, "event": event}, **({} if quiet else {"busy": True})}]
         if learning is None or outcomes is None:
             return Effects([], [], [], change, slices=slices)
-        told = self._outcomes(outcomes)
+        told = self._outcomes(outcomes, learning)
         return Effects([], [], self._alerts(learning), change, told, learning.lessons(), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
@@ -382,21 +394,24 @@ class Pipeline:
         unknown = np.logical_or.reduce([share.unknown for share in shares]) if shares else None
         flags = _flags(None if self.static is None else static, online, stood_in, unknown, state)
         reasons = None if self._reasons is None else self._reasons.told(made, shares)
-        predictions = self._predictions(events, scores, static, online, there, stood_in, flags, reasons)
+        predicted = None
+        if said.predicted is not None and state.learning is not None and state.learning.classes is not None:
+            predicted = state.learning.classes.named(said.predicted)
+        predictions = self._predictions(events, scores, static, online, there, stood_in, flags, predicted, reasons)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change, slices=slices)
         if state.learning.shared:
             change.insert(0, {"learner": list(state.learning.version)})
-        scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
+        scored = self._scored(events, columns, made, wrote, static, said, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
-            change.append({"scored": scored._asdict()})
+            change.append({"scored": scored.plain()})
             alerts = self._alerts(state.learning)
-            become, lessons = self._outcomes(outcomes), state.learning.lessons()
+            become, lessons = self._outcomes(outcomes, state.learning), state.learning.lessons()
             return Effects(predictions, rejections, alerts, change, become, lessons, slices)
         state.learning.known(scored, known)
-        change.append({"scored": scored._asdict(), "labels": known})
+        change.append({"scored": scored.plain(), "labels": known, **({"classes": said.new} if said.new else {})})
         return Effects(predictions, rejections, [], change, lessons=state.learning.lessons(), slices=slices)
 
     def _watched(
@@ -432,10 +447,17 @@ class Pipeline:
         if learning is None:
             return _Said(static, None, None, None, None)
         known = None
-        if self.label_field is not None:
+        new: list[Any] = []
+        if self.label_field is not None and learning.classes is not None:
+            taken = learning.classes.take(columns.raw(self.label_field))
+            known, new = taken.numbers, taken.new
+        elif self.label_field is not None:
             known = columns[self.label_field]
             if self.kind == "binary":
                 known = np.where((known == 0) | (known == 1), known, np.nan)
+        if learning.classes is not None:
+            online, predicted, chances = learning.chances(made, known)
+            return _Said(online, online, known, None, None, predicted, chances, new)
         if learning.learner is None:
             return _Said(static, None, known, None, None)
         why = None
@@ -485,8 +507,7 @@ class Pipeline:
         made: Mapping[str, Floats],
         wrote: Floats | None,
         static: Floats,
-        online: Floats | None,
-        scores: Floats,
+        said: "_Said",
         stood_in: Mask | None,
     ) -> Scored:
         """Put together what is kept of events until their labels come."""
@@ -500,21 +521,29 @@ class Pipeline:
             at if wrote is None else wrote,
             np.stack([made[name] for name in self.features], axis=1),
             alone,
-            nobody if online is None else online,
-            scores,
+            nobody if said.online is None else said.online,
+            said.scores,
             [] if self._group_field is None else columns.raw(self._group_field),
+            said.predicted,
+            said.chances,
         )
 
-    def _outcomes(self, outcomes: Outcomes) -> list[msgspec.Struct]:
+    def _outcomes(self, outcomes: Outcomes, learning: Learning) -> list[msgspec.Struct]:
         """Return outcomes as they are published."""
-        of = outcomes.of
+        of, classes = outcomes.of, learning.classes
         numbers = (outcomes.at, outcomes.labels, outcomes.was, of.at, of.score, of.static, of.online)
-        columns = (map(_number, column.tolist()) for column in numbers)
+        columns: list[Iterable[Any]] = [map(_number, column.tolist()) for column in numbers]
+        if classes is not None:
+            columns[1:3] = classes.named(outcomes.labels), classes.named(outcomes.was)
         ids = [of.ids] if self.wire.id == self.wire.key else [of.ids, of.keys]
-        if not self._limited:
-            return list(map(self._outcome, *ids, outcomes.by, *columns))
-        ours = repeat(self.name), repeat(self.version)
-        return list(map(self._outcome, *ids, outcomes.by, *columns, *ours, outcomes.withheld or repeat(None)))
+        if self._limited or classes is not None:
+            columns += [repeat(self.name), repeat(self.version)]
+        if self._limited:
+            columns.append(outcomes.withheld or repeat(None))
+        if classes is not None:
+            assert of.said is not None
+            columns.append(classes.named(of.said))
+        return list(map(self._outcome, *ids, outcomes.by, *columns))
 
     def _alerts(self, learning: Learning) -> list[Alert]:
         """Say when the learner was stopped, and when it counts again."""
@@ -535,7 +564,10 @@ class Pipeline:
         ]
 
     def _not_true(self, at: int, value: Any) -> Rejection:
-        allowed = {"binary": "0 and 1", "anomaly": "0 and 1", "multiclass": "whole numbers"}.get(self.kind, "numbers")
+        allowed = {"binary": "0 and 1", "anomaly": "0 and 1"}.get(self.kind, "numbers")
+        if self._classes is not None:
+            which = "names" if self._classes is str else f"whole numbers below {WHOLE_MAX}"
+            allowed = f"{which} of {CLASSES_MAX} classes, those that came first"
         return Rejection(at, Reason.WRONG_LABEL, f"the label is {value!r}; allowed are {allowed}, and null")
 
     def _own(self, columns: Columns) -> dict[str, Floats]:
@@ -573,6 +605,7 @@ class Pipeline:
         there: Mask | None,
         stood_in: Mask | None,
         flags: list[Any] | None,
+        predicted: list[Any] | None,
         reasons: list[Any] | None,
     ) -> list[msgspec.Struct]:
         """Make the predictions, without those of events that have no score."""
@@ -583,12 +616,12 @@ class Pipeline:
         if self.static is None:
             statics = repeat(None)
         columns = [*[map(field, events) for field in self._identity], values, statics]
-        if online is not None or flags is not None or reasons is not None:
+        more = predicted is not None or reasons is not None
+        if online is not None or flags is not None or more:
             columns.append(repeat(None) if online is None else map(_number, online.tolist()))
-        if flags is not None or reasons is not None:
+        if flags is not None or more:
             columns += [repeat(self.name), repeat(self.version), repeat(()) if flags is None else flags]
-        if reasons is not None:
-            columns.append(reasons)
+        columns += [one for one in (predicted, reasons) if one is not None]
         made = map(self.prediction, *columns)
         return list(made if there is None else compress(made, there.tolist()))
 
@@ -638,6 +671,9 @@ class _Said(NamedTuple):
     known: Floats | None  # the labels that came with them
     weights: Floats | None  # of the learner
     why: Floats | None  # what each feature contributed to what the learner says
+    predicted: Floats | None = None  # the likeliest class
+    chances: Array | None = None  # how likely each class is
+    new: Sequence[Any] = ()  # classes that the labels named first
 
 
 def _flags(
@@ -696,6 +732,7 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
     for name in pipeline.features if read and pipeline.online is None else ():
         if not any(name in names for names in read):
             yield f"features[{name!r}] is read by no model; leave it out, or let one read it: a weight of zero will do"
+    yield from _misfits_of_classes(pipeline)
     yield from _misfits_of_reasons(pipeline)
     if pipeline.keys_max < 1:
         yield f"keys_max = {pipeline.keys_max}: a partition remembers one key at the least"
@@ -709,6 +746,9 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
     field, labels = pipeline.label_field, pipeline.labels
     if field is not None and field not in fields:
         yield f"labels={field!r}: {events} has no such field{_near(field, fields)}"
+    elif field is not None and is_text(fields[field]):
+        if pipeline.kind != "multiclass":
+            yield f"labels={field!r}: {events}.{field} is {type_name(fields[field])}, {_TEXT}"
     elif field is not None and not is_number(fields[field]):
         yield f"labels={field!r}: {events}.{field} is {type_name(fields[field])}, and labels are numbers"
     truth = getattr(labels, "truth", None)
@@ -716,6 +756,8 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield f'labels={labels.__name__}: write class {labels.__name__}(Label, topic="...", of={events}, within="7d")'
     elif truth is not None and truth.of is not pipeline.events:
         yield f"labels={getattr(labels, '__name__', '')}: its labels are of {truth.of.__name__}, not of {events}"
+    if labels is not None and truth is not None and truth.text and pipeline.kind != "multiclass":
+        yield f"labels={labels.__name__}: {labels.__name__}.{truth.field} is text, {_TEXT}"
     if pipeline.online is not None:
         yield from problems_of(pipeline.online, pipeline.asked_kind)
         if not pipeline.learns:
@@ -736,6 +778,8 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield f"learner = {pipeline.learner!r}: allowed are {', '.join(map(repr, WHOSE))}"
     elif pipeline.shares and pipeline.online is None:
         yield "learner = 'shared': there is no learner to share; name one by online="
+    elif pipeline.shares and pipeline.asked_kind == "multiclass":
+        yield "learner = 'shared': partitions number classes in the order in which they meet them; leave it out"
     elif pipeline.shares and pipeline.brake is not None:
         yield "brake: it stops a partition's own learner, and this one is shared; leave one of them out"
     combine = pipeline.combine
@@ -749,6 +793,33 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         seconds(pipeline.quality_window)
     except ValueError as error:
         yield f"quality_window: {error}"
+
+
+def _misfits_of_classes(pipeline: Pipeline) -> Iterator[str]:
+    """Yield why a pipeline cannot tell classes apart."""
+    if pipeline.kind != "multiclass":
+        return
+    if pipeline.online is None:
+        yield "kind = 'multiclass': only a learner tells more than two classes apart; name one by online="
+    if pipeline.static is not None:
+        model = getattr(pipeline.static, "kind", type(pipeline.static).__name__)
+        yield (
+            f"static: {model} gives an event one number, and kind = 'multiclass' needs one of each class: the two "
+            "cannot be combined; leave out static=, or score with it in a pipeline of its own"
+        )
+    otherwise = pipeline.labels.truth.otherwise if getattr(pipeline.labels, "truth", None) is not None else None  # type: ignore[union-attr]
+    if otherwise is not None and not otherwise.is_integer():
+        yield f"labels: otherwise={otherwise}: allowed are whole numbers, as a class is one"
+    wire = pipeline.events.wire
+    if PREDICTED in (wire.id, wire.time, wire.key):
+        yield f"kind = 'multiclass': {pipeline.events.__name__} calls a field {PREDICTED!r} that is in every prediction"
+
+
+def _text_of(pipeline: Pipeline) -> bool:
+    """Say whether classes are named by text."""
+    if pipeline.labels is not None:
+        return pipeline.labels.truth.text
+    return pipeline.label_field is not None and is_text(columns_of(pipeline.events)[pipeline.label_field])
 
 
 def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any]) -> Iterator[str]:

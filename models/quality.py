@@ -66,9 +66,9 @@ class Quality:
         """Take labels in, in order: when each became known, what its event was scored, and what is true.
 
         Of a binary model the scores are probabilities and the labels zeros and ones. Of a multiclass model the scores
-        are the classes that were foretold, or a mapping from each class to a column of probabilities, and the labels
-        are classes. A row of which the time, the score or the label cannot be is ``unusable``, and counted as that
-        only; a missing score is NaN or None.
+        are the classes that were foretold, or a mapping from each class to a column of probabilities, or both
+        (``Foretold``), and the labels are classes. A row of which the time, the score or the label cannot be is
+        ``unusable``, and counted as that only; a missing score is NaN or None.
         """
         self._take(at, scores, labels, weights, sign=1, fresh=True)
 

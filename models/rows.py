@@ -69,13 +69,15 @@ class Learner(Protocol):
 class RowFailed(Exception):
     """River raised at a row. Those before it are learned, it is not, and those after it were not looked at.
 
-    ``scores`` are those that were made until then.
+    ``scores`` are those that were made until then; of whoever asked for classes it is ``classes``.
     """
 
-    def __init__(self, row: int, cause: Exception, scores: Sequence[float]) -> None:
+    def __init__(self, row: int, cause: Exception, scores: Any, classes: Sequence[Classes] = ()) -> None:
         super().__init__(f"row {row}: River raised {cause!r}")
         self.row = row
+        self.cause = cause
         self.scores = np.array(scores, np.float64)
+        self.classes = classes
 
 
 class Rows:
@@ -160,7 +162,7 @@ class Rows:
                         learn(row, target(label))
                         learned += 1
         except Exception as error:
-            raise RowFailed(at, error, [] if read is dict else made) from error
+            raise RowFailed(at, error, *(([], made) if read is dict else (made,))) from error
         finally:
             self.seen += learned
         return made

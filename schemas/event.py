@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,6 +26,8 @@ class Truth(NamedTuple):
     field: str  # in which the truth stands
     within: float  # seconds from the event, in which its label has to come
     otherwise: float | None  # what is true of an event without a label by then; None where nobody can say
+    text: bool = False  # the truth is the name of a class
+    first: str | None = None  # the class that is true otherwise, where it is text: the first that is known, zero
 
 
 class _Declared(msgspec.StructMeta):
@@ -43,7 +45,7 @@ class _Declared(msgspec.StructMeta):
         time: str = "at",
         of: "type[Event] | None" = None,
         within: str = "",
-        otherwise: float | None = None,
+        otherwise: float | str | None = None,
         truth: str = "label",
         **options: Any,
     ) -> Any:
@@ -90,7 +92,8 @@ class Label(Event):
 
     ``of`` names the class of the events. ``within`` says how long after its event a label may come; where
     ``otherwise`` is given, that is what is true of an event whose time is up, and a label that comes later than
-    that corrects it. The truth stands in the field ``label``, unless ``truth`` names another.
+    that corrects it. The truth stands in the field ``label``, unless ``truth`` names another. It is a number, or of a
+    multiclass pipeline also the name of a class.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -164,9 +167,14 @@ def _check_truth(cls: Any, hints: dict[str, Any]) -> Iterator[str]:
     if field not in cls.__struct_fields__:
         fields = ", ".join(cls.__struct_fields__)
         yield f'{cls.__name__}: truth="{field}" names no field; the fields are {fields}'
-    elif not set(_parts(hints[field])) <= {int, float, bool, type(None)}:
-        yield f"{cls.__name__}.{field}: its type is {type_name(hints[field])}; allowed are int, float and bool"
-    if otherwise is not None and not math.isfinite(otherwise):
+    elif not (set(_parts(hints[field])) <= {int, float, bool, type(None)} or is_text(hints[field])):
+        said = type_name(hints[field])
+        yield f"{cls.__name__}.{field}: its type is {said}; allowed are int, float and bool, and str of classes"
+    named = field in hints and is_text(hints[field])
+    if otherwise is not None and named != isinstance(otherwise, str):
+        allowed = "text" if named else "a number"
+        yield f"{cls.__name__}: otherwise={otherwise!r}: allowed is what may stand in {field!r}, {allowed}"
+    elif isinstance(otherwise, float | int) and not math.isfinite(otherwise):
         yield f"{cls.__name__}: otherwise={otherwise}: allowed are finite numbers"
     try:
         span = seconds(within)
@@ -176,11 +184,25 @@ def _check_truth(cls: Any, hints: dict[str, Any]) -> Iterator[str]:
         else:
             yield f'{cls.__name__}: within is missing: how long after its event may a label come? like within="7d"'
     else:
-        cls.truth = Truth(of, field, span, None if otherwise is None else float(otherwise))
+        first = otherwise if isinstance(otherwise, str) else None
+        number = None if otherwise is None else 0.0 if isinstance(otherwise, str) else float(otherwise)
+        cls.truth = Truth(of, field, span, number, named, first)
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) or (hint,)
+
+
+def is_text(hint: Any) -> bool:
+    """Say whether a field of this type holds text, or nothing: ``str``, or some texts by ``Literal``.
+
+    >>> is_text(str | None), is_text(Literal["cat", "dog"]), is_text(int)
+    (True, True, False)
+    """
+    if get_origin(hint) is Literal:
+        return all(isinstance(one, str) for one in get_args(hint))
+    some = get_args(hint)
+    return hint is str or (bool(some) and all(one is type(None) or is_text(one) for one in some))
 
 
 def type_name(hint: Any) -> str:

@@ -57,18 +57,20 @@ class Contribution(msgspec.Struct, frozen=True, gc=False):
 
 
 REASONS = tuple[Contribution, ...]
+PREDICTED = "predicted"  # the field of a multiclass pipeline's predictions and outcomes with the class
 
 
 @cache
 def prediction_type(
-    events: type[Event], model: str, version: str, *, reasons: bool = False
+    events: type[Event], model: str, version: str, *, reasons: bool = False, classes: type | None = None
 ) -> Callable[..., msgspec.Struct]:
     """Return the struct for one pipeline's predictions.
 
     Its first three fields are the event's own id, time and key, under the names that the event's
     class gives them; a reader joins on those. ``online`` is null until there is a learner. ``flags`` is always
     there: values of ``Flag``, of which an ordinary prediction has none. ``reasons`` is there where the pipeline gives
-    them, and no byte of it elsewhere.
+    them, and no byte of it elsewhere. So is ``predicted`` where there are ``classes``, which is their type: the
+    likeliest one, whose probability is the score, and null as long as nobody knows a class.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -81,6 +83,9 @@ def prediction_type(
     >>> why = (Contribution("static", "R01", 12.0, 0.75),)
     >>> msgspec.json.encode(Prediction("p1", 12.5, "a7", 0.25, 0.25, reasons=why))
     b'{"id":"p1",...,"flags":[],"reasons":[{"model":"static","code":"R01","value":12.0,"contribution":0.75}]}'
+    >>> Prediction = prediction_type(Payment, "colour", "1", classes=str)
+    >>> msgspec.json.encode(Prediction("p1", 12.5, "a7", 0.75, None, 0.75, predicted="red"))
+    b'{"id":"p1",...,"score":0.75,"static":null,"online":0.75,"model":"colour","version":"1","flags":[],"predicted":"red"}'
     """
     wire, types = events.wire, columns_of(events)
     fields: list[Any] = [(name, types[name]) for name in dict.fromkeys((wire.id, wire.time, wire.key))]
@@ -93,6 +98,8 @@ def prediction_type(
         ("flags", FLAGS, ()),
     ]
     assert not {name for name, *_ in fields[:-6]} & OURS, "the event's class was checked for this"
+    if classes is not None:
+        fields.append((PREDICTED, classes | None, None))
     if reasons:
         fields.append(("reasons", REASONS, ()))
     return msgspec.defstruct("Prediction", fields, gc=False)

@@ -16,9 +16,7 @@ import pytest
 from river import datasets, linear_model, naive_bayes, optim, preprocessing, tree
 from river.datasets import synth
 
-from headrace import Event, Label, Pipeline, field, one_hot
-from headrace.models.learners import learner_of
-from headrace.models.quality import Quality
+from headrace import Event, Label, Pipeline, feature, field, one_hot
 from headrace.testing import Driver
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/quality.md"
@@ -88,20 +86,43 @@ def _bayes_ceiling() -> float:
     return sum(max(_chances(row)) / len(SEGMENTS) for row in itertools.product((0, 1), repeat=7))
 
 
+class Display(Event, topic="displays", key="id"):
+    id: int
+    at: float
+    segments: list[int]
+    digit: int
+
+
 @cache
 def _on_led() -> tuple[float, float]:
-    """Return how often a learner is right, and how often Bayes' rule, which knows the noise, is on the same rows."""
+    """Return how often a pipeline is right, and how often Bayes' rule, which knows the noise, is on the same rows."""
     rows = list(itertools.islice(synth.LED(seed=1, noise_percentage=TOLD), DIGITS))
-    shown = np.array([list(x.values()) for x, _ in rows], float)
-    digits = np.array([digit for _, digit in rows], float)
-    learner = learner_of(naive_bayes.BernoulliNB(), kind="multiclass")
-    columns = {f"segment_{at}": shown[:, at] for at in range(shown.shape[1])}
-    said = learner.predict_learn_classes(columns, digits)
-    quality = Quality("multiclass")
-    chances = {digit: [row.get(digit, 0.0) for row in said] for digit in range(len(SEGMENTS))}
-    quality.add(np.arange(DIGITS, dtype=float), chances, digits)
-    best = [int(np.argmax(_chances(row))) for row in shown.astype(int).tolist()]
-    return quality.report()["overall"]["accuracy"], float(np.mean(best == digits))
+    displays = [Display(at, float(at), list(x.values()), digit) for at, (x, digit) in enumerate(rows)]
+    pipeline = Pipeline(
+        name="digits",
+        events=Display,
+        labels="digit",
+        features={f"segment_{at}": _segment(at) for at in range(7)},
+        online=naive_bayes.BernoulliNB(),
+        kind="multiclass",
+    )
+    driver = Driver(pipeline)
+    driver.pipe_all(displays)
+    digits = np.array([one.digit for one in displays])
+    said = np.array([-1 if one["predicted"] is None else one["predicted"] for one in driver.predictions])
+    best = [int(np.argmax(_chances(one.segments))) for one in displays]
+    report = driver.quality["online"]["overall"]
+    assert report["count"] == DIGITS - 1, "nobody has named a digit before the first"
+    assert report["accuracy"] == np.mean((said == digits)[1:])
+    return report["accuracy"], float(np.mean(best == digits))
+
+
+def _segment(at: int):
+    @feature
+    def lit(segments):
+        return [one[at] for one in segments]
+
+    return lit
 
 
 def test_digits_with_one_segment_in_ten_inverted_are_read_as_well_as_can_be_and_no_better():

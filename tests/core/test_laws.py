@@ -12,7 +12,7 @@ import pytest
 from core.records import Transaction, fraud, step
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from river import linear_model, preprocessing
+from river import linear_model, preprocessing, tree
 
 import headrace
 from headrace import (
@@ -138,6 +138,24 @@ class Verdict(Label, topic="verdicts", of=Order, within="1h", otherwise=0, id="n
     label: int
 
 
+class Colour(Label, topic="colours", of=Order, within="1h", otherwise="none", id="number", time="when"):
+    """Which of some classes an order belongs to."""
+
+    number: int
+    when: float
+    shop: int
+    label: str | None
+
+
+class Level(Label, topic="levels", of=Order, within="1h", id="number", time="when"):
+    """The same with numbers, and without one that is true otherwise."""
+
+    number: int
+    when: float
+    shop: int
+    label: int
+
+
 LEARNER = preprocessing.StandardScaler() | linear_model.LogisticRegression()
 COMBINATIONS = {
     "static_only": static_only,
@@ -160,7 +178,7 @@ def _watched(**other: Any) -> Pipeline:
     plain = _learning(by_recent_loss)
     data = usual(plain, [some_events(Order, 3_000, seed=9)], slices=["shop"], every="30s")
     data["slices"] = {"shop": dict.fromkeys(["1", "2"], data["reference"])}
-    return _learning(by_recent_loss, watch=watch_of(data), **other)
+    return _learning(other.pop("combine", by_recent_loss), watch=watch_of(data), **other)
 
 
 LIMITED = {
@@ -170,6 +188,15 @@ LIMITED = {
     "limits and a brake": _learning(
         until_proven(least=20), limits=Limits(learn_max="9 per hour", clip=2.0), brake=Brake(of_last=30, rest=0)
     ),
+}
+SEVERAL = {"static": None, "kind": "multiclass"}
+TREE = tree.HoeffdingTreeClassifier(grace_period=20, leaf_prediction="mc")
+MULTICLASS = {
+    "classes by name": _learning(None, labels=Colour, online=TREE, **SEVERAL),
+    "classes by number, with limits, watched": _watched(
+        labels=Level, online=TREE, combine=None, limits=Limits(learn_max="20 per hour", clip=2.0), **SEVERAL
+    ),
+    "classes that come with the events": _learning(None, labels="coupon", online=TREE, **SEVERAL),
 }
 PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "fraud": Pipeline(name="fraud", events=Transaction, features=fraud.features, static=fraud.static),
@@ -227,6 +254,7 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "a learner alone": _learning(None, static=None),
     "labels and no learner": _learning(None, online=None),
     **LIMITED,
+    **MULTICLASS,
     "reasons": _pipeline(reasons=2, codes={"a": "R1"}, a=field("count"), b=shop.count("1h"), c=field("lat")),
     "reasons of both models": _learning(by_recent_loss(half_life=50), reasons=2),
     "reasons, and labels with the events": _learning(None, labels="rank", reasons=2),

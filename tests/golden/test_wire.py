@@ -22,6 +22,8 @@ from headrace.schemas.quality import QualityReport
 WIRE = Path(__file__).with_name("wire-1")
 Prediction: Any = prediction_type(Transaction, "fraud", "1")
 Told: Any = prediction_type(Transaction, "fraud", "1", reasons=True)
+Named: Any = prediction_type(Transaction, "colour", "1", classes=str)
+Numbered: Any = prediction_type(Transaction, "level", "1", classes=int)
 
 EVENTS = [
     Transaction("p1", 1_700_000_000.0, "card-7", "m-1", 12.5, 48.8566, 2.3522, "FR"),
@@ -38,6 +40,11 @@ WHY = (Contribution("static", "R01", 12.0, 0.75), Contribution("online", "amount
 TOLD = [
     Told("p1", 1_700_000_000.0, "card-7", 0.25, 0.25, reasons=WHY),
     Told("p2", 0.0, "0", 0.5, None, flags=("static_fallback", "no_reasons")),
+]
+CLASSES = [
+    Named("p1", 1_700_000_000.0, "card-7", 0.75, None, 0.75, predicted='é"'),
+    Named("p2", 0.0, "0", 0.0, None, 0.0, flags=("late",)),
+    Numbered("p3", 0.0, "0", 0.5, None, 0.5, predicted=-3),
 ]
 ALERTS = [
     Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved"),
@@ -141,6 +148,15 @@ def test_predictions_with_reasons_are_those_bytes_and_are_read() -> None:
     lines = _lines("predictions-with-reasons.jsonl")
     assert encode_all(TOLD) == lines
     assert [msgspec.json.decode(line, type=Told) for line in lines] == TOLD
+
+
+def test_predictions_of_classes_are_those_bytes_and_are_read() -> None:
+    lines = _lines("predictions-of-classes.jsonl")
+    assert encode_all(CLASSES) == lines
+    assert [msgspec.json.decode(line, type=type(one)) for line, one in zip(lines, CLASSES, strict=True)] == CLASSES
+    # A reader that knows no classes reads them, and one that does reads predictions without.
+    assert [msgspec.json.decode(line, type=Prediction).score for line in lines] == [one.score for one in CLASSES]
+    assert all(msgspec.json.decode(line, type=Named).predicted is None for line in _lines("predictions.jsonl"))
 
 
 def test_a_reader_that_knows_no_reasons_reads_predictions_that_have_some_and_the_other_way_round() -> None:
@@ -266,6 +282,7 @@ if __name__ == "__main__":  # for a new folder, before its first release
         ("transactions", EVENTS),
         ("predictions", PREDICTIONS),
         ("predictions-with-reasons", TOLD),
+        ("predictions-of-classes", CLASSES),
         ("alerts", ALERTS),
         ("acknowledgements", ACKNOWLEDGEMENTS),
         ("quality", QUALITY),
