@@ -47,6 +47,7 @@ class Effects(NamedTuple):
     alerts: list[Alert]
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
+    scores: Sequence[tuple[str, Floats]] = ()  # a column per model, NaN where it has none: for whoever counts them
 
 
 class Pipeline:
@@ -276,17 +277,23 @@ class Pipeline:
         change = state.change(columns, counted) if self.has_memory else None
         flags = _flags(static, online, stood_in, state) if self.static is not None else None
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags)
+        by_model = self._by_model(scores, static, online)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
-            return Effects(predictions, rejections, [], change)
+            return Effects(predictions, rejections, [], change, scores=by_model)
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
-            return Effects(predictions, rejections, [], change, self._outcomes(outcomes))
+            return Effects(predictions, rejections, [], change, self._outcomes(outcomes), by_model)
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
-        return Effects(predictions, rejections, [], change)
+        return Effects(predictions, rejections, [], change, scores=by_model)
+
+    def _by_model(self, scores: Floats, static: Floats, online: Floats | None) -> list[tuple[str, Floats]]:
+        if self.static is None or online is None:
+            return [("online" if self.static is None else "static", scores)]
+        return [("static", static), ("online", online), ("combined", scores)]
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State
