@@ -276,7 +276,8 @@ class Scorer:
                 events, kept = _without(events, places), _without(kept, places)
         wrote = _wrote(events, kept, messages, self._time) if self._pipeline.labels is not None else None
         self._laps.decode = self._laps.lap()
-        effects = self._pipeline.step(events, state, wrote, seen)
+        given = (events, state, wrote) if seen is None else (events, state, wrote, seen)
+        effects = self._pipeline.step(*given)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
