@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import confluent_kafka
@@ -324,8 +325,13 @@ def _stride(count: int, looked_at: int) -> int:
 
 
 def _taken(some: deque[T]) -> list[T]:
-    """Take all that is there, while another thread may add to it."""
-    return [some.popleft() for _ in range(len(some))]
+    """Take all that is there, while other threads may add to it, or take from it as well."""
+    taken: list[T] = []
+    count = len(some)
+    with suppress(IndexError):  # whoever asks for metrics takes what a commit would, on another thread
+        while len(taken) < count:
+            taken.append(some.popleft())
+    return taken
 
 
 def written(messages: Sequence[Any], kept: Sequence[int]) -> list[int]:

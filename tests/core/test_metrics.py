@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from headrace.stream.agents import Scorer
 from headrace.stream.load import load_pipeline
 from headrace.stream.registry import Registry
 from headrace.stream.state import Memory
-from headrace.stream.telemetry import Step, Tally, Telemetry, written
+from headrace.stream.telemetry import Step, Tally, Telemetry, _taken, written
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ("transactions", 0)
@@ -365,3 +366,11 @@ def test_steps_are_counted_once() -> None:
     telemetry.count_steps()
     telemetry.count_steps()
     assert telemetry.registry.value("headrace_events_consumed_total", "t") == 10
+
+
+def test_what_another_thread_took_meanwhile_is_no_error() -> None:
+    class Raced(deque[int]):
+        def __len__(self) -> int:
+            return 3  # as it was a moment ago
+
+    assert _taken(Raced([1, 2])) == [1, 2]
