@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.models.labels import Waiting
 from headrace.models.laws import some_steps
+from headrace.models.pipeline import Effects, Pipeline
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.metrics import LABELS, METRICS, PREFIX, series
 from headrace.stream.agents import Scorer
@@ -295,6 +296,21 @@ def test_an_alert_is_open_until_it_is_cleared() -> None:
 
 
 # What is looked up.
+
+
+def test_an_alert_of_each_partition_is_one_of_its_own() -> None:
+    class Alarmed(Pipeline):
+        def step(self, *given: Any) -> Effects:
+            return super().step(*given)._replace(alerts=[_alert("learner-1", AlertState.RAISED, Severity.HIGH)])
+
+    pipeline = Alarmed(name="fraud", events=fraud.events, features=fraud.features, static=fraud.static)
+    scorer, telemetry, _ = _scorer(pipeline)
+    for number in (0, 1, 1):
+        memory = Memory((PLACE[0], number), "state", pipeline.fresh(), None, bytes_max=100_000)
+        telemetry.sent(scorer.step([Record(transaction(), partition=number)], memory, 1).tally, 0.0)
+    telemetry.published()
+    assert telemetry.registry.value("headrace_alerts_total", "drift", "high", "raised") == 3
+    assert telemetry.registry.value("headrace_alerts_open", "drift", "high") == 2
 
 
 def test_the_quality_of_a_model_is_that_of_all_partitions_together() -> None:
