@@ -43,7 +43,7 @@ class Metric(NamedTuple):
 
 
 LABELS: dict[str, Label] = {
-    "topic": Label("a topic that is read", "one, or two with labels"),
+    "topic": Label("a topic that is read", "one; one more with labels, and one more with a shared learner"),
     "partition": Label("the number of a partition that this worker has", "the topic's partitions"),
     "reason": Label("why a record was not scored", "the reasons of dead letters", tuple(map(str, Reason))),
     "result": Label("what became of a transaction, or of a commit without one", "two words", ("committed", "aborted")),
@@ -171,7 +171,11 @@ METRICS: dict[str, Metric] = {
         "gauge", "events", "scored events that are kept for their label, or for a correction of it", ("partition",)
     ),
     "headrace_labels_awaiting_events": Metric("gauge", "labels", "labels that wait for their event", ("partition",)),
-    "headrace_learner_taught_total": Metric("counter", "events", "events that taught the learner and the combination"),
+    "headrace_learner_taught_total": Metric(
+        "counter",
+        "events",
+        "events that taught the learner and the combination, or would have, had no limit kept them from it",
+    ),
     "headrace_quality": Metric(
         "gauge",
         "",

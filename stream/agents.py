@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -25,7 +26,7 @@ from headrace.schemas.outcome import By
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.poller import Poller
-from headrace.stream.shared import Shared
+from headrace.stream.shared import Letter, Shared
 from headrace.stream.state import Memories, Memory
 from headrace.stream.telemetry import Laps, Step, Tally, Telemetry, grown, written
 from headrace.stream.transport import RecordBatch
@@ -90,7 +91,8 @@ class Scorer:
         """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
         if self.shared is not None and topic == self.shared.topic:
-            return self.shared.step(messages, memory, next_offset, self._dead_letter)
+            learn = partial(self.shared.step, messages, memory, next_offset)
+            return self._aside(messages, memory, topic, learn)
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
         if self.shared is not None:
@@ -135,6 +137,22 @@ class Scorer:
                 scored.effects.scores,
             )
         )
+
+    def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Letter], Outputs]) -> Outputs:
+        """Have a step counted that scores nothing; ``step`` is given what makes its dead letters."""
+        rejections: list[Rejection] = []
+
+        def letter(message: Message, rejection: Rejection) -> Output:
+            rejections.append(rejection)
+            return self._dead_letter(message, rejection)
+
+        self._laps.begin()
+        outputs = step(letter)
+        took = self._laps.lap()
+        self.rejected += len(rejections)
+        if messages:
+            self._telemetry.stepped(Step(topic, len(messages), 0, rejections, 0.0, took, 0.0))
+        return outputs._replace(tally=Tally((topic, memory.place[1]), 0, rejections))
 
     def _learn(self, messages: list[Message], memory: Memory, next_offset: int, topic: str) -> Outputs:
         """Return what is to be published for these labels."""

@@ -216,10 +216,16 @@ class Worker(faust.App):
         return Standing(
             assigned=consumer.resumed.is_set(),
             rebalancing=bool(self.rebalancing),
-            recovering=tuple(sorted(dict(self._memories.recovering))),
+            recovering=tuple(sorted(self._recovering)),
             producer=self._committer.has_producer,
             broker=consumer.poller.hears_broker,
         )
+
+    @property
+    def _recovering(self) -> set[int]:
+        """The partitions of which a memory is being made again, be it that of a learner that all share."""
+        shared = None if self.shared is None else self.shared.memories
+        return {number for one in (self._memories, shared) if one is not None for number in dict(one.recovering)}
 
     def _add_metrics(self) -> None:
         @self.page("/metrics", name="metrics")
