@@ -62,6 +62,7 @@ class Effects(NamedTuple):
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
     lessons: Sequence[Lessons] = ()  # what is to be learned by the learner that all partitions share
     slices: Sequence[Counted] = ()  # what events were like, of slices of time that are over
+    scores: Sequence[tuple[str, Floats]] = ()  # a column per model, NaN where it has none: for whoever counts them
 
 
 class Seen(NamedTuple):
@@ -398,8 +399,9 @@ class Pipeline:
         if said.predicted is not None and state.learning is not None and state.learning.classes is not None:
             predicted = state.learning.classes.named(said.predicted)
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags, predicted, reasons)
+        by_model = self._by_model(scores, static, online)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
-            return Effects(predictions, rejections, [], change, slices=slices)
+            return Effects(predictions, rejections, [], change, slices=slices, scores=by_model)
         if state.learning.shared:
             change.insert(0, {"learner": list(state.learning.version)})
         scored = self._scored(events, columns, made, wrote, static, said, stood_in)
@@ -409,10 +411,11 @@ class Pipeline:
             change.append({"scored": scored.plain()})
             alerts = self._alerts(state.learning)
             become, lessons = self._outcomes(outcomes, state.learning), state.learning.lessons()
-            return Effects(predictions, rejections, alerts, change, become, lessons, slices)
+            return Effects(predictions, rejections, alerts, change, become, lessons, slices, by_model)
         state.learning.known(scored, known)
         change.append({"scored": scored.plain(), "labels": known, **({"classes": said.new} if said.new else {})})
-        return Effects(predictions, rejections, [], change, lessons=state.learning.lessons(), slices=slices)
+        lessons = state.learning.lessons()
+        return Effects(predictions, rejections, [], change, lessons=lessons, slices=slices, scores=by_model)
 
     def _watched(
         self,
@@ -438,6 +441,11 @@ class Pipeline:
         if change is not None:
             change[0]["watched"] = state.watching.change(*taken)
         return state.watching.add(*taken)
+
+    def _by_model(self, scores: Floats, static: Floats, online: Floats | None) -> list[tuple[str, Floats]]:
+        if self.static is None or online is None:
+            return [("online" if self.static is None else "static", scores)]
+        return [("static", static), ("online", online), ("combined", scores)]
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State

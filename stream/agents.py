@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -13,18 +14,22 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
+from headrace.models.learning import Learning
 from headrace.models.pipeline import Effects, Pipeline, Seen
 from headrace.models.state import State
 from headrace.schemas import dead_letter
+from headrace.schemas.alert import Alert
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
+from headrace.schemas.outcome import By
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.monitoring import Monitoring
 from headrace.stream.poller import Poller
-from headrace.stream.shared import Shared
+from headrace.stream.shared import Letter, Shared
 from headrace.stream.state import Memories, Memory
+from headrace.stream.telemetry import Laps, Step, Tally, Telemetry, grown, written
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -46,6 +51,7 @@ class Scored(NamedTuple):
     outputs: Outputs
     rejections: list[Rejection]
     effects: Effects
+    last: Any = None  # the last of the events
 
 
 class Scorer:
@@ -58,9 +64,13 @@ class Scorer:
         bytes_max: dict[str, int],
         shared: Shared | None = None,
         monitoring: Monitoring | None = None,
+        *,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.monitoring = monitoring  # the part in the watch over the whole stream, where there is one
         self.shared = shared  # the part in a learner that all partitions share, where there is one
+        self._telemetry = telemetry or Telemetry(pipeline.kind)
+        self._laps = Laps()
         self._pipeline = pipeline
         self._config = config
         self._codec = EventCodec(pipeline.events, bytes_max=config.event_bytes_max)
@@ -79,20 +89,29 @@ class Scorer:
         self.labelled = 0
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
+        self.stepping = False  # a step is under way, on a thread beside the event loop perhaps
+        self._looks: deque[tuple[Callable[[], None], asyncio.Future[None]]] = deque()
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str = "") -> Outputs:
         """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
         if self.shared is not None and topic == self.shared.topic:
-            return self.shared.step(messages, memory, next_offset, self._dead_letter)
+            learn = partial(self.shared.step, messages, memory, next_offset)
+            return self._aside(messages, memory, topic, learn)
         if self.monitoring is not None and topic in self.monitoring.topics:
-            return self.monitoring.step(messages, memory, next_offset, topic, self._dead_letter)
+            look = partial(self.monitoring.step, messages, memory, next_offset, topic)
+            outputs = self._aside(messages, memory, topic, look)
+            assert outputs.tally is not None
+            return outputs._replace(tally=outputs.tally._replace(alerts=self.monitoring.told))
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
         if self.shared is not None:
             self.shared.adopt(memory)
-        breaker = memory.state.breaker
+        breaker, learning = memory.state.breaker, memory.state.learning
         before = breaker.is_open if breaker else False
+        known = _known(learning)
+        laps = self._laps
+        laps.begin()
         scored = self.score(messages, memory.state)
         if breaker and breaker.is_open != before:
             log.warning("%s[%d]: %s", *memory.place, str(breaker))
@@ -106,10 +125,52 @@ class Scorer:
             others += self.reports(memory)
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
-        return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+        outputs = scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+        laps.encode = laps.lap()
+        if not messages:
+            return outputs
+        topic = topic or self._pipeline.wire.topic
+        many, refused = len(scored.places), scored.rejections
+        self._telemetry.stepped(Step(topic, len(messages), many, refused, laps.decode, laps.score, laps.encode))
+        outcomes, taught = _since(learning, known)
+        if self._pipeline.label_field is not None and taught:
+            outcomes = {By.LABEL.value: taught}  # which came with its event
+        return outputs._replace(
+            tally=Tally(
+                (topic, _partition(messages[0])),
+                many,
+                refused,
+                outcomes,
+                taught,
+                _here(scored.effects.alerts, memory),
+                written(messages, scored.places),
+                None if scored.last is None else self._time(scored.last),
+                scored.effects.scores,
+            )
+        )
+
+    def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Letter], Outputs]) -> Outputs:
+        """Have a step counted that scores nothing; ``step`` is given what makes its dead letters."""
+        rejections: list[Rejection] = []
+
+        def letter(message: Message, rejection: Rejection) -> Output:
+            rejections.append(rejection)
+            return self._dead_letter(message, rejection)
+
+        self._laps.begin()
+        outputs = step(letter)
+        took = self._laps.lap()
+        self.rejected += len(rejections)
+        if messages:
+            self._telemetry.stepped(Step(topic, len(messages), 0, rejections, 0.0, took, 0.0))
+        return outputs._replace(tally=Tally((topic, memory.place[1]), 0, rejections))
 
     def _learn(self, messages: list[Message], memory: Memory, next_offset: int, topic: str) -> Outputs:
         """Return what is to be published for these labels."""
+        laps = self._laps
+        laps.begin()
+        learning = memory.state.learning
+        before = _known(learning)
         labels, rejections = self._label_codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))
         if rejections:
@@ -123,7 +184,9 @@ class Scorer:
         if labels:
             memory.label_at = max(memory.label_at, *map(self._label_time, labels))
             memory.label_wrote = max(memory.label_wrote, float(wrote.max()))
+        laps.decode = laps.lap()
         effects = self._pipeline.learn(labels, memory.state, wrote)
+        laps.score = laps.lap()
         rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
         others += memory.keep(effects.change, next_offset, _first(messages, next_offset), topic)
@@ -131,15 +194,25 @@ class Scorer:
         others += self._lessons(effects, memory)
         self.labelled += len(labels)
         self.rejected += len(rejections)
-        return self._told(effects, others, memory)
+        outputs = self._told(effects, others, memory)
+        laps.encode = laps.lap()
+        if messages:
+            self._telemetry.stepped(Step(topic, len(messages), 0, rejections, laps.decode, laps.score, laps.encode))
+        outcomes, taught = _since(learning, before)
+        place = topic, memory.place[1]
+        return outputs._replace(tally=Tally(place, 0, rejections, outcomes, taught, _here(effects.alerts, memory)))
 
     def tick(self, memory: Memory, wall: float, event: float, *, quiet: bool = True) -> Outputs:
         """Return what is to be published now that it is so late."""
         memory.whole = False
+        before = _known(memory.state.learning)
         effects = self._pipeline.tick(memory.state, wall=wall, event=event, quiet=quiet)
         others = memory.keep_tick(effects.change)
+        outcomes, taught = _since(memory.state.learning, before)
         others += [*self.reports(memory), *self._lessons(effects, memory), *self._slices(effects, memory)]
-        return self._told(effects, others, memory)
+        outputs = self._told(effects, others, memory)
+        alerts = _here(effects.alerts, memory)
+        return outputs._replace(tally=Tally(memory.place, outcomes=outcomes, taught=taught, alerts=alerts))
 
     def _lessons(self, effects: Effects, memory: Memory) -> list[Output]:
         return [] if self.shared is None else self.shared.lessons(effects.lessons, memory)
@@ -152,6 +225,31 @@ class Scorer:
         if self.monitoring is not None:
             self.monitoring.idle(memory)
 
+    async def between_steps(self, look: Callable[[], None], seconds_max: float) -> bool:
+        """Let somebody look at what is remembered while no step changes it; False where a step takes too long."""
+        if not self.stepping:  # and none begins while this runs, because it is the event loop that begins them
+            look()
+            return True
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._looks.append((look, done))
+        try:
+            await asyncio.wait_for(done, seconds_max)
+        except TimeoutError:
+            return False
+        return True
+
+    def rest(self) -> None:
+        """Let those look who wait for it: a step has ended, and the next has not begun."""
+        while self._looks:
+            look, done = self._looks.popleft()
+            if not done.done():  # else nobody waits any more
+                try:
+                    look()
+                except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
+
     def reports(self, memory: Memory) -> list[Output]:
         """Return how good the models have been, if there is news of that and the last time was a while ago."""
         learning, now = memory.state.learning, time.monotonic()
@@ -162,13 +260,11 @@ class Scorer:
         return [Output(self._config.topic_quality, one.id, encode(one)) for one in reports]
 
     def _alerts(self, effects: Effects, memory: Memory) -> list[Output]:
-        """Return alerts as they are published: what is said of one partition names it."""
-        number, made = memory.place[1], []
+        """Return alerts as they are published."""
         for alert in effects.alerts:
             log.warning("%s[%d]: %s", *memory.place, alert.text)
-            one = msgspec.structs.replace(alert, id=f"{alert.id}-{number}", slice=f"partition={number}")
-            made.append(Output(self._config.topic_alerts, one.id, encode(one)))
-        return made
+        topic = self._config.topic_alerts
+        return [Output(topic, one.id, encode(one)) for one in _here(effects.alerts, memory)]
 
     def _told(self, effects: Effects, others: list[Output], memory: Memory) -> Outputs:
         """Put outcomes into columns."""
@@ -183,7 +279,8 @@ class Scorer:
 
     def score(self, messages: list[Message], state: State, seen: list[Seen] | None = None) -> Scored:
         """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
-        effects, kept, rejections = self._stepped(messages, state, seen)
+        effects, kept, rejections, last = self._stepped(messages, state, seen)
+        self._laps.score = self._laps.lap()
         predictions, values = effects.predictions, encode_all(effects.predictions)
         assert len(values) == len(kept), "every event has a prediction or a reason"
         outputs, large = self._publish([messages[at] for at in kept], predictions, values)
@@ -191,7 +288,7 @@ class Scorer:
             rejections += [one._replace(at=kept[one.at]) for one in large]
             out = {one.at for one in large}
             kept, predictions = _without(kept, out), _without(predictions, out)
-        return Scored(kept, predictions, outputs, sorted(rejections), effects)
+        return Scored(kept, predictions, outputs, sorted(rejections), effects, last)
 
     def remember(self, messages: list[Message], state: State) -> None:
         """Let ``state`` take these records in, as scoring them would."""
@@ -199,8 +296,8 @@ class Scorer:
 
     def _stepped(
         self, messages: list[Message], state: State, seen: list[Seen] | None = None
-    ) -> tuple[Effects, list[int], list[Rejection]]:
-        """Decode and step; return also which records have a prediction, and why the others have none."""
+    ) -> tuple[Effects, list[int], list[Rejection], Any]:
+        """Decode and step; return also which records have a prediction, why others have none, and the last event."""
         events, rejections = self._codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))  # where in the batch each event comes from
         if rejections:
@@ -217,12 +314,13 @@ class Scorer:
                 events, kept = _without(events, places), _without(kept, places)
         asked = self._pipeline.labels is not None or self._pipeline.watch is not None
         wrote = _wrote(events, kept, messages, self._time) if asked else None
+        self._laps.decode = self._laps.lap()
         given = (events, state, wrote) if seen is None else (events, state, wrote, seen)
         effects = self._pipeline.step(*given)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
-        return effects, kept, rejections
+        return effects, kept, rejections, events[-1] if events else None
 
     def _ahead(
         self, events: list[Any], kept: list[int], messages: list[Message], time_of: Callable[[Any], float]
@@ -285,6 +383,33 @@ class Scorer:
             dead_letter.together(_headers([message])[0] or [], ours),
         )
         return _fitting(letter, self._bytes_max[letter.topic], ours)
+
+
+def _known(learning: Learning | None) -> tuple[dict[str, int], int]:
+    """Return what became of labels so far, and how many taught."""
+    if learning is None:
+        return {}, 0
+    return ({} if learning.waiting is None else dict(learning.waiting.counts)), learning.taught
+
+
+def _since(learning: Learning | None, before: tuple[dict[str, int], int]) -> tuple[dict[str, int], int]:
+    """Return what became of labels since, and how many taught."""
+    if learning is None:
+        return {}, 0
+    counts, taught = before
+    return ({} if learning.waiting is None else grown(counts, learning.waiting.counts)), learning.taught - taught
+
+
+def _here(alerts: Sequence[Alert], memory: Memory) -> list[Alert]:
+    """Return alerts as subscribers know them: what is said of one partition names it."""
+    number = memory.place[1]
+    return [msgspec.structs.replace(one, id=f"{one.id}-{number}", slice=f"partition={number}") for one in alerts]
+
+
+def _partition(message: Message) -> int:
+    number = message.partition()
+    assert number is not None
+    return number
 
 
 _NO_KEY = "the record has no key, and the key decides which partition knows its history"
@@ -420,7 +545,12 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
         began = time.monotonic()
         begins = memory.offset
         given = scorer, messages, memory, part.next_offset, batch.place[0]
-        outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
+        scorer.stepping = True
+        try:
+            outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
+        finally:
+            scorer.stepping = False
+        scorer.rest()
         ahead.append((part._replace(note=memory.note, memory=memory.place, begins=begins, ends=memory.offset), outputs))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of

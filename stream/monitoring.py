@@ -101,6 +101,7 @@ class Monitoring:
         self._passing: Memories | None = None
         self._plain: Producer | None = None  # for what needs no transaction
         self._partitions = partitions
+        self.told: list[Alert] = []  # by the last step
         self._watch = pipeline.watch
         self._config = config
         self._bytes_max = bytes_max
@@ -142,6 +143,7 @@ class Monitoring:
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str, letter: Letter) -> Outputs:
         """Look at slices, or pass acknowledgements on; ``letter`` makes a dead letter."""
+        self.told = []
         if topic == self.acknowledgements:
             return self._pass_on(messages, letter)
         monitor, others, said = cast(Monitor, memory.state), [], []
@@ -153,7 +155,7 @@ class Monitoring:
                 continue
             if one is not None:
                 said.append(one)
-        alerts = monitor.step(said)
+        alerts = self.told = monitor.step(said)
         for alert in alerts:
             self._tell(alert)
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in alerts]

@@ -244,6 +244,12 @@ def test_a_lesson_that_cannot_be_read_or_is_for_another_model_is_a_dead_letter()
     driver.commit()
     assert [one.reason for one in driver.dead_letters] == ["wrong_lesson", "wrong_lesson"]
     assert "other features" in driver.dead_letters[0].message
+    telemetry = driver._scorer._telemetry
+    telemetry.count_steps()
+    assert telemetry.registry.value("headrace_events_rejected_total", "wrong_lesson") == 2
+    assert telemetry.registry.value("headrace_events_consumed_total", "shares-lessons") == len(
+        driver._published["shares-lessons"]
+    )
     assert snapshot.encode(_told(driver)) == before
 
 
