@@ -53,6 +53,7 @@ class Effects(NamedTuple):
     change: list[Any] | None = None  # what the state took in, so that it can be made again
     outcomes: Sequence[msgspec.Struct] = ()  # what became known of events
     slices: Sequence[Counted] = ()  # what events were like, of slices of time that are over
+    scores: Sequence[tuple[str, Floats]] = ()  # a column per model, NaN where it has none: for whoever counts them
 
 
 class Seen(NamedTuple):
@@ -349,18 +350,19 @@ class Pipeline:
         flags = _flags(None if self.static is None else static, online, stood_in, unknown, state)
         reasons = None if self._reasons is None else self._reasons.told(made, shares)
         predictions = self._predictions(events, scores, static, online, there, stood_in, flags, reasons)
+        by_model = self._by_model(scores, static, online)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
-            return Effects(predictions, rejections, [], change, slices=slices)
+            return Effects(predictions, rejections, [], change, slices=slices, scores=by_model)
         scored = self._scored(events, columns, made, wrote, static, online, scores, stood_in)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored._asdict()})
             alerts = self._alerts(state.learning)
-            return Effects(predictions, rejections, alerts, change, self._outcomes(outcomes), slices)
+            return Effects(predictions, rejections, alerts, change, self._outcomes(outcomes), slices, by_model)
         state.learning.known(scored, known)
         change.append({"scored": scored._asdict(), "labels": known})
-        return Effects(predictions, rejections, [], change, slices=slices)
+        return Effects(predictions, rejections, [], change, slices=slices, scores=by_model)
 
     def _watched(
         self,
@@ -386,6 +388,11 @@ class Pipeline:
         if change is not None:
             change[0]["watched"] = state.watching.change(*taken)
         return state.watching.add(*taken)
+
+    def _by_model(self, scores: Floats, static: Floats, online: Floats | None) -> list[tuple[str, Floats]]:
+        if self.static is None or online is None:
+            return [("online" if self.static is None else "static", scores)]
+        return [("static", static), ("online", online), ("combined", scores)]
 
     def _learned(
         self, made: Mapping[str, Floats], static: Floats, stood_in: Mask | None, columns: Columns, state: State

@@ -169,9 +169,12 @@ OPTIONS: dict[str, Option] = {
         why="a week is as long as a broker keeps a topic by default",
     ),
     # What is watched.
+    "web_host": Option(
+        "127.0.0.1", "the address of the health pages and metrics; another than loopback shows them to the network"
+    ),
     "web_port": Option(
         0,
-        "the port of the health pages on loopback; 0 takes a free one, -1 none",
+        "the port of the health pages and metrics; 0 takes a free one, -1 none",
         -1,
         65_535,
         why="a port has 16 bits",
@@ -221,6 +224,7 @@ OWNED = {
     "partition.assignment.strategy": "set assignment",
     "session.timeout.ms": "set session_timeout_ms",
     "enable.partition.eof": "progress is watched with it",
+    "statistics.interval.ms": "whether a broker answers is watched with it",
     "linger.ms": "set linger_ms",
     "delivery.report.only.error": "failed deliveries are watched with it",
 }
@@ -275,6 +279,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     alert_timeout_ms: int
     alert_pause_max_ms: int
     alert_give_up_ms: int
+    web_host: str
     web_port: int
     stall_red_ms: int
     stall_exit_ms: int
@@ -399,7 +404,7 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
         "topic_quality",
         "topic_acknowledgements",
     )
-    for name in ("broker", *topics):
+    for name in ("broker", "web_host", *topics):
         if not getattr(config, name).strip():
             yield f"{name} is empty: {OPTIONS[name].text}", (name,)
     if config.exactly_once and config.commit_interval_ms >= config.transaction_timeout_ms:

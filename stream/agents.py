@@ -13,16 +13,19 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
+from headrace.models.learning import Learning
 from headrace.models.pipeline import Effects, Pipeline, Seen
 from headrace.models.state import State
 from headrace.schemas import dead_letter
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
+from headrace.schemas.outcome import By
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.poller import Poller
 from headrace.stream.state import Memories, Memory
+from headrace.stream.telemetry import Laps, Step, Tally, Telemetry, grown, written
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -44,12 +47,22 @@ class Scored(NamedTuple):
     outputs: Outputs
     rejections: list[Rejection]
     effects: Effects
+    last: Any = None  # the last of the events
 
 
 class Scorer:
     """From the records of a batch to what is to be published: decode, step, encode."""
 
-    def __init__(self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        bytes_max: dict[str, int],
+        *,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._telemetry = telemetry or Telemetry(pipeline.kind)
+        self._laps = Laps()
         self._pipeline = pipeline
         self._config = config
         self._codec = EventCodec(pipeline.events, bytes_max=config.event_bytes_max)
@@ -66,14 +79,19 @@ class Scorer:
         self.labelled = 0
         self.rejected = 0
         self.busy = False  # a batch is between its arrival and the moment it is carried out
+        self.stepping = False  # a step is under way, on a thread beside the event loop perhaps
+        self._looks: deque[tuple[Callable[[], None], asyncio.Future[None]]] = deque()
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str = "") -> Outputs:
         """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
-        breaker = memory.state.breaker
+        breaker, learning = memory.state.breaker, memory.state.learning
         before = breaker.is_open if breaker else False
+        known = _known(learning)
+        laps = self._laps
+        laps.begin()
         scored = self.score(messages, memory.state)
         if breaker and breaker.is_open != before:
             log.warning("%s[%d]: %s", *memory.place, str(breaker))
@@ -85,10 +103,36 @@ class Scorer:
             others += self.reports(memory)
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
-        return scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+        outputs = scored.outputs._replace(others=others, size=scored.outputs.size + _size(others))
+        laps.encode = laps.lap()
+        if not messages:
+            return outputs
+        topic = topic or self._pipeline.wire.topic
+        many, refused = len(scored.places), scored.rejections
+        self._telemetry.stepped(Step(topic, len(messages), many, refused, laps.decode, laps.score, laps.encode))
+        outcomes, taught = _since(learning, known)
+        if self._pipeline.label_field is not None and taught:
+            outcomes = {By.LABEL.value: taught}  # which came with its event
+        return outputs._replace(
+            tally=Tally(
+                (topic, _partition(messages[0])),
+                many,
+                refused,
+                outcomes,
+                taught,
+                scored.effects.alerts,
+                written(messages, scored.places),
+                None if scored.last is None else self._time(scored.last),
+                scored.effects.scores,
+            )
+        )
 
     def _learn(self, messages: list[Message], memory: Memory, next_offset: int, topic: str) -> Outputs:
         """Return what is to be published for these labels."""
+        laps = self._laps
+        laps.begin()
+        learning = memory.state.learning
+        before = _known(learning)
         labels, rejections = self._label_codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))
         if rejections:
@@ -102,21 +146,57 @@ class Scorer:
         if labels:
             memory.label_at = max(memory.label_at, *map(self._label_time, labels))
             memory.label_wrote = max(memory.label_wrote, float(wrote.max()))
+        laps.decode = laps.lap()
         effects = self._pipeline.learn(labels, memory.state, wrote)
+        laps.score = laps.lap()
         rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
         others = [self._dead_letter(messages[one.at], one) for one in sorted(rejections)]
         others += memory.keep(effects.change, next_offset, _first(messages, next_offset), topic)
         others += self.reports(memory)
         self.labelled += len(labels)
         self.rejected += len(rejections)
-        return self._told(effects, others, memory)
+        outputs = self._told(effects, others, memory)
+        laps.encode = laps.lap()
+        if messages:
+            self._telemetry.stepped(Step(topic, len(messages), 0, rejections, laps.decode, laps.score, laps.encode))
+        outcomes, taught = _since(learning, before)
+        place = topic, memory.place[1]
+        return outputs._replace(tally=Tally(place, 0, rejections, outcomes, taught, effects.alerts))
 
     def tick(self, memory: Memory, wall: float, event: float) -> Outputs:
         """Return what is to be published now that it is so late."""
         memory.whole = False
+        before = _known(memory.state.learning)
         effects = self._pipeline.tick(memory.state, wall=wall, event=event)
         others = memory.keep_tick(effects.change)
-        return self._told(effects, [*others, *self.reports(memory)], memory)
+        outcomes, taught = _since(memory.state.learning, before)
+        outputs = self._told(effects, [*others, *self.reports(memory)], memory)
+        return outputs._replace(tally=Tally(memory.place, outcomes=outcomes, taught=taught, alerts=effects.alerts))
+
+    async def between_steps(self, look: Callable[[], None], seconds_max: float) -> bool:
+        """Let somebody look at what is remembered while no step changes it; False where a step takes too long."""
+        if not self.stepping:  # and none begins while this runs, because it is the event loop that begins them
+            look()
+            return True
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._looks.append((look, done))
+        try:
+            await asyncio.wait_for(done, seconds_max)
+        except TimeoutError:
+            return False
+        return True
+
+    def rest(self) -> None:
+        """Let those look who wait for it: a step has ended, and the next has not begun."""
+        while self._looks:
+            look, done = self._looks.popleft()
+            if not done.done():  # else nobody waits any more
+                try:
+                    look()
+                except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
 
     def reports(self, memory: Memory) -> list[Output]:
         """Return how good the models have been, if there is news of that and the last time was a while ago."""
@@ -149,7 +229,8 @@ class Scorer:
 
     def score(self, messages: list[Message], state: State, seen: list[Seen] | None = None) -> Scored:
         """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
-        effects, kept, rejections = self._stepped(messages, state, seen)
+        effects, kept, rejections, last = self._stepped(messages, state, seen)
+        self._laps.score = self._laps.lap()
         predictions, values = effects.predictions, encode_all(effects.predictions)
         assert len(values) == len(kept), "every event has a prediction or a reason"
         outputs, large = self._publish([messages[at] for at in kept], predictions, values)
@@ -157,7 +238,7 @@ class Scorer:
             rejections += [one._replace(at=kept[one.at]) for one in large]
             out = {one.at for one in large}
             kept, predictions = _without(kept, out), _without(predictions, out)
-        return Scored(kept, predictions, outputs, sorted(rejections), effects)
+        return Scored(kept, predictions, outputs, sorted(rejections), effects, last)
 
     def remember(self, messages: list[Message], state: State) -> None:
         """Let ``state`` take these records in, as scoring them would."""
@@ -165,8 +246,8 @@ class Scorer:
 
     def _stepped(
         self, messages: list[Message], state: State, seen: list[Seen] | None = None
-    ) -> tuple[Effects, list[int], list[Rejection]]:
-        """Decode and step; return also which records have a prediction, and why the others have none."""
+    ) -> tuple[Effects, list[int], list[Rejection], Any]:
+        """Decode and step; return also which records have a prediction, why others have none, and the last event."""
         events, rejections = self._codec.decode([message.value() for message in messages])
         kept = list(range(len(messages)))  # where in the batch each event comes from
         if rejections:
@@ -182,11 +263,12 @@ class Scorer:
                 places = {one.at for one in ahead}
                 events, kept = _without(events, places), _without(kept, places)
         wrote = _wrote(events, kept, messages, self._time) if self._pipeline.labels is not None else None
+        self._laps.decode = self._laps.lap()
         effects = self._pipeline.step(events, state, wrote, seen)
         if effects.rejections:
             rejections += [one._replace(at=kept[one.at]) for one in effects.rejections]
             kept = _without(kept, {one.at for one in effects.rejections})
-        return effects, kept, rejections
+        return effects, kept, rejections, events[-1] if events else None
 
     def _ahead(
         self, events: list[Any], kept: list[int], messages: list[Message], time_of: Callable[[Any], float]
@@ -249,6 +331,27 @@ class Scorer:
             dead_letter.together(_headers([message])[0] or [], ours),
         )
         return _fitting(letter, self._bytes_max[letter.topic], ours)
+
+
+def _known(learning: Learning | None) -> tuple[dict[str, int], int]:
+    """Return what became of labels so far, and how many taught."""
+    if learning is None:
+        return {}, 0
+    return ({} if learning.waiting is None else dict(learning.waiting.counts)), learning.taught
+
+
+def _since(learning: Learning | None, before: tuple[dict[str, int], int]) -> tuple[dict[str, int], int]:
+    """Return what became of labels since, and how many taught."""
+    if learning is None:
+        return {}, 0
+    counts, taught = before
+    return ({} if learning.waiting is None else grown(counts, learning.waiting.counts)), learning.taught - taught
+
+
+def _partition(message: Message) -> int:
+    number = message.partition()
+    assert number is not None
+    return number
 
 
 _NO_KEY = "the record has no key, and the key decides which partition knows its history"
@@ -377,7 +480,12 @@ async def _score(batch: RecordBatch, scorer: Scorer, committer: Committer, memor
         began = time.monotonic()
         begins = memory.offset
         given = scorer, messages, memory, part.next_offset, batch.place[0]
-        outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
+        scorer.stepping = True
+        try:
+            outputs = await asyncio.to_thread(_step, *given) if slow else _step(*given)
+        finally:
+            scorer.stepping = False
+        scorer.rest()
         ahead.append((part._replace(note=memory.note, begins=begins, ends=memory.offset), outputs))
         slow = time.monotonic() - began > SLOW_STEP_SECONDS
         await asyncio.sleep(0)  # timers and pages get their turn, and a commit that is done is heard of

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from headrace.stream import heap
 from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
-from headrace.stream.health import HOST, Health
+from headrace.stream.health import Health, Standing
+from headrace.stream.poller import Place
+from headrace.stream.registry import CONTENT_TYPE, Labels
 from headrace.stream.state import Memories
+from headrace.stream.telemetry import Telemetry
 from headrace.stream.transport import BatchTopic, Consumer
 
 log = logging.getLogger("headrace.app")
@@ -26,6 +30,7 @@ log = logging.getLogger("headrace.app")
 CRASH_SECONDS_MAX = 5.0
 GIVE_BACK_SECONDS = 20.0
 TICK_SECONDS = 0.2
+LOOK_SECONDS_MAX = 1.0  # whoever asks for metrics waits no longer for a step to end
 
 
 class Worker(faust.App):
@@ -43,16 +48,19 @@ class Worker(faust.App):
         self.headrace = config
         self.pipeline = pipeline
         self.bytes_max = bytes_max
-        self.scorer = Scorer(pipeline, config, bytes_max)
+        self.telemetry = Telemetry(pipeline.kind)
+        self.telemetry.describe(pipeline)
+        self.scorer = Scorer(pipeline, config, bytes_max, telemetry=self.telemetry)
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
+        self.health.standing = self.standing
         self.failed: BaseException | None = None
         super().__init__(
             config.group,
             broker=f"headrace://{config.broker.split(',')[0]}",
             topic_disable_leader=True,
             web_enabled=config.web_port >= 0,
-            web_bind=HOST,
-            web_host=HOST,
+            web_bind=config.web_host,
+            web_host=config.web_host,
             web_port=config.web_port if config.web_port > 0 else free_port(),
             web_tables_enabled=False,
             web_router_enabled=False,
@@ -63,6 +71,7 @@ class Worker(faust.App):
         )
         self._committer: Committer | None = None
         self._memories: Memories | None = None
+        self._looking: asyncio.Future[None] | None = None  # at the quality of models
         self._gave_back_at = 0.0
         self._state_folder = state_folder
         self._lineage = lineage
@@ -71,6 +80,7 @@ class Worker(faust.App):
         if len(pipeline.topics) > 1:
             self.timer(TICK_SECONDS, name="tick")(self._tick)
         self.health.add_pages(self)
+        self._add_metrics()
 
     def _create_directories(self) -> None:
         """Make none: Faust's are for tables, and a disk that is full or may not be written stops no worker."""
@@ -116,7 +126,11 @@ class Worker(faust.App):
         await super().on_start()
         consumer = self._kafka
         self._committer = Committer(
-            self.headrace, consumer.poller, batch_bytes_max=min(self.bytes_max.values()), on_failed=self._failed_soon
+            self.headrace,
+            consumer.poller,
+            batch_bytes_max=min(self.bytes_max.values()),
+            on_failed=self._failed_soon,
+            telemetry=self.telemetry,
         )
         self._memories = Memories(
             self.pipeline,
@@ -125,7 +139,9 @@ class Worker(faust.App):
             bytes_max=self.bytes_max.get(self.headrace.state_topic, 0),
             folder=self._state_folder / self.headrace.group,
             lineage=self._lineage,
+            on_restored=lambda seconds: self.telemetry.registry.observe("headrace_state_recovery_seconds", seconds),
         )
+        self.add_future(self.health.beat())
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -156,6 +172,72 @@ class Worker(faust.App):
 
     def _failed_soon(self, error: BaseException) -> None:
         asyncio.ensure_future(self.fail(error), loop=self.loop)  # noqa: RUF006 - it ends the loop
+
+    def standing(self) -> Standing:
+        """Return how the worker stands, for whoever asks whether it is well."""
+        if self._committer is None or self._memories is None:
+            return Standing(assigned=False, producer=False, broker=False)
+        consumer = self._kafka
+        return Standing(
+            assigned=consumer.resumed.is_set(),
+            rebalancing=bool(self.rebalancing),
+            recovering=tuple(sorted(dict(self._memories.recovering))),
+            producer=self._committer.has_producer,
+            broker=consumer.poller.hears_broker,
+        )
+
+    def _add_metrics(self) -> None:
+        @self.page("/metrics", name="metrics")
+        async def metrics(view: Any, request: Any) -> Any:  # noqa: ARG001
+            """Say what was counted, in Prometheus' text format."""
+            text = await self.metrics()
+            return view.bytes(text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def metrics(self) -> str:
+        """Return the metrics as of now, in Prometheus' text format.
+
+        What is in a partition's state is looked up between two steps. While one takes long, that is as it was when
+        somebody asked before.
+        """
+        telemetry, registry = self.telemetry, self.telemetry.registry
+        if self._committer is not None and self._memories is not None:
+            telemetry.count_steps()
+            memories = self._memories
+            if not await self.scorer.between_steps(lambda: telemetry.look_at(memories.states), LOOK_SECONDS_MAX):
+                log.debug("a step takes long; what is in the state is told as it was")
+            if self._looking is None or self._looking.done():
+                looking = telemetry.look_at_quality(lambda: memories.states, self._between_steps)
+                self._looking = asyncio.ensure_future(looking)
+            poller, lag, recovering = self._kafka.poller, dict(self.health.lag), dict(self._memories.recovering)
+            telemetry.look_at_partitions(
+                lag, self._oldest(lag), stalled=len(self.health.red), buffered=poller.buffered, now=time.time()
+            )
+            commits: dict[Labels, float] = {
+                ("committed",): self._committer.commits,
+                ("aborted",): self._committer.aborts,
+            }
+            registry.replace("headrace_commits_total", commits)
+            registry.set("headrace_rebalances_total", poller.generation)
+            left: dict[Labels, float] = {(str(number),): changes for number, changes in recovering.items()}
+            registry.replace("headrace_state_recovery_remaining_records", left)
+        for probe, answer in self.health.answers().items():
+            registry.set("headrace_health", int(answer.well), probe)
+        registry.set("headrace_event_loop_delay_seconds", self.health.delay)
+        return registry.text()
+
+    async def _between_steps(self, look: Callable[[], None]) -> bool:
+        return await self.scorer.between_steps(look, LOOK_SECONDS_MAX)
+
+    def _oldest(self, lag: dict[Place, int]) -> dict[Place, float]:
+        """Return since when each partition's oldest record waits, of those that have any."""
+        poller, found = self._kafka.poller, {}
+        behind = time.time() - time.monotonic()
+        for place, many in lag.items():
+            partition = poller.partitions.get(place)
+            if many > 0 and partition is not None:
+                # One that is not here yet waits for as long as the partition has stood still, at the least.
+                found[place] = poller.oldest(place) or partition.moved_at + behind
+        return found
 
     def _watch(self, now: float) -> None:
         """Look at every partition's progress, on the poll thread: it runs whatever the event loop does."""

@@ -18,6 +18,7 @@ from headrace.stream import clients, failpoint
 from headrace.stream.helper import Helper
 from headrace.stream.poller import Place, Poller, noted
 from headrace.stream.producers import REQUEST_SECONDS_MAX, Producers
+from headrace.stream.telemetry import Tally, Telemetry
 
 log = logging.getLogger("headrace.commit")
 
@@ -54,6 +55,7 @@ class Outputs(NamedTuple):
     headers: list[list[Header] | None] | None  # None where no record has any, which is nearly always
     others: list[Output]
     size: int
+    tally: Tally | None = None  # what is to be counted when they are published
 
 
 class Batch(NamedTuple):
@@ -101,8 +103,15 @@ class Committer:
     """
 
     def __init__(
-        self, config: Config, poller: Poller, *, batch_bytes_max: int, on_failed: Callable[[BaseException], None]
+        self,
+        config: Config,
+        poller: Poller,
+        *,
+        batch_bytes_max: int,
+        on_failed: Callable[[BaseException], None],
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._config = config
         self._poller = poller
         self._on_failed = on_failed
@@ -141,7 +150,7 @@ class Committer:
     async def carry_out(self, batch: Batch, outputs: Outputs) -> bool:
         """Produce the outputs and note the offset; False if the batch is of an older epoch and dropped."""
         assert self._loop is not None
-        sent = 0
+        sent, began = 0, time.perf_counter()
         while True:
             while self._holding is not None:
                 await asyncio.wait([self._holding])
@@ -174,6 +183,7 @@ class Committer:
                     self._notes[batch.place] = batch.note
                     self._bytes += outputs.size
                     self._poller.processed(batch.place, batch.next_offset)
+                    self._telemetry.sent(outputs.tally, time.perf_counter() - began)
                     return True
             finally:
                 self._lock.release()
@@ -185,6 +195,11 @@ class Committer:
         """Say whether the batch was stepped on what the partition's last one left: else the changelog has a hole."""
         epoch, moment = self._moments.get(batch.place[1], (-1, None))
         return epoch != batch.epoch or moment is None or moment == batch.begins
+
+    @property
+    def has_producer(self) -> bool:
+        """Say whether there is a producer: not before the first is made, and not while one is replaced."""
+        return self._producers.current is not None
 
     @property
     def step_count_max(self) -> int:
@@ -352,24 +367,27 @@ class Committer:
     # On the threads for commits and flushes.
 
     def _flush_soon(self) -> None:
-        producer = self._producers.current
-        if producer is not None:
-            producer.flush(HURRY_SECONDS_MAX)
+        producer, until = self._producers.current, self._telemetry.until
+        if producer is not None and not producer.flush(HURRY_SECONDS_MAX):
+            self._telemetry.published(until)
 
     def _commit_guarded(self) -> None:
         with self._lock:
             if not self._pending:
                 return
             self._producers.raise_refused(self._topics)
+            began = time.perf_counter()
             try:
                 if self._config.exactly_once:
                     self._commit_transaction()
+                    self._took(began)
                     return
                 if not self._flush():
                     return
             except clients.FAILURES as error:
                 self._recover(clients.kafka_error(error))
                 return
+            self._telemetry.published()
             flushed, notes = self._pending, self._notes
             self._forget()
         # The outputs are safe, and there is no transaction that the next ones could get into: they may go on
@@ -380,6 +398,11 @@ class Committer:
             self._commit_offsets(flushed, notes)
         except clients.FAILURES as error:
             self._recover_guarded(clients.kafka_error(error))
+        else:
+            self._took(began)
+
+    def _took(self, began: float) -> None:
+        self._telemetry.registry.observe("headrace_commit_seconds", time.perf_counter() - began)
 
     def start_over(self) -> None:
         """Throw away what is not committed, and have it fetched again."""
@@ -387,6 +410,7 @@ class Committer:
 
     def _start_over(self) -> None:
         with self._lock:
+            self.aborts += self._open
             if self._open and not self._abort():
                 self._replace_producer()
                 return
@@ -404,6 +428,7 @@ class Committer:
             self._commit_offsets(
                 self._pending, self._notes
             )  # only offsets moved: markers of the input's own transactions
+            self._telemetry.published()
             self._forget()
             return
         offsets = noted(self._pending, self._notes)
@@ -421,6 +446,7 @@ class Committer:
         self._patiently(producer.commit_transaction)
         failpoint.reached("after_commit")
         self._done(self._pending, self._notes)
+        self._telemetry.published()
         self._forget()
 
     def _hear(self, sending: "Future[None]") -> None:
@@ -492,6 +518,7 @@ class Committer:
         self._open = False
         self._bytes = 0
         self._topics = set()
+        self._telemetry.dropped()
 
     def _patiently(self, call: Callable[[float], Any]) -> None:
         """Repeat the call while the broker gives no answer, for as long as a transaction may last."""
@@ -581,6 +608,7 @@ class Committer:
             elif self._pending and not self._ended:
                 try:
                     if self._flush(patience=REQUEST_SECONDS_MAX):
+                        self._telemetry.published()
                         self._commit_offsets(self._pending, self._notes)
                 except (*clients.FAILURES, HeadraceError) as error:
                     log.warning("not committed before the partitions went: %s", error)

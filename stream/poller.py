@@ -27,7 +27,15 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+import msgspec
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients
@@ -40,6 +48,19 @@ Place = tuple[str, int]
 POLL_SECONDS_MAX = 0.1
 FULL_SECONDS_MAX = 1.0
 WATCH_SECONDS = 0.5
+STATS_MS = 2_000  # from one look at the connections to the next
+HEARD_SECONDS_MAX = 8.0  # a heartbeat goes out every three seconds at the least, and is answered
+
+
+class _Connection(msgspec.Struct):
+    """The part that is read of what librdkafka says of a connection; ``rxidle`` is in microseconds."""
+
+    state: str
+    rxidle: int = -1
+
+
+class _Stats(msgspec.Struct):
+    brokers: dict[str, _Connection] = {}
 
 
 class Taken(NamedTuple):
@@ -144,10 +165,19 @@ class Poller(threading.Thread):
         self.epoch = 0
         self.generation = 0
         self.drained = True
+        self._heard_at = float("-inf")  # a broker
+        self._heard_seconds_max = max(HEARD_SECONDS_MAX, 3e-3 * int(settings.get("heartbeat.interval.ms", 0)))
         self.group_metadata: Any = None
         self._cooperative = settings.get("partition.assignment.strategy") == "cooperative-sticky"
         self._consumer = Consumer(
-            {**settings, "error_cb": clients.on_error, "on_commit": self._on_commit}, logger=clients.log
+            {
+                **settings,
+                "error_cb": clients.on_error,
+                "on_commit": self._on_commit,
+                "stats_cb": self._on_stats,
+                "statistics.interval.ms": STATS_MS,
+            },
+            logger=clients.log,
         )
         self._commits: deque[Future[None]] = deque()
         self._count_max = buffer_count_max
@@ -230,6 +260,36 @@ class Poller(threading.Thread):
         with self.lock:
             partition = self.partitions.get(place)
             return partition is not None and (after is None or partition.done is None or after == partition.done)
+
+    def oldest(self, place: Place) -> float | None:
+        """Return when the first record was written that waits to be taken; None where none does, or nobody noted it."""
+        with self.lock:
+            partition = self.partitions.get(place)
+            first = partition.chunks[0][0][0] if partition is not None and partition.chunks else None
+        if first is None:
+            return None
+        kind, milliseconds = first.timestamp()
+        return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds / 1_000
+
+    @property
+    def buffered(self) -> int:
+        """How many records are fetched and not taken."""
+        with self.lock:
+            return sum(partition.count for partition in self.partitions.values())
+
+    @property
+    def hears_broker(self) -> bool:
+        """Say whether a broker has answered lately: while one does, heartbeats and fetches bring something."""
+        return time.monotonic() - self._heard_at < self._heard_seconds_max
+
+    def _on_stats(self, blob: str) -> None:
+        # Inside a poll. Which connection is up says little: one that leads nowhere is up until its requests time out.
+        idle = [one.rxidle for one in msgspec.json.decode(blob, type=_Stats).brokers.values() if one.state == "UP"]
+        heard = [one for one in idle if one >= 0]
+        if heard:
+            self._heard_at = time.monotonic() - min(heard) / 1_000_000
+        elif not idle:
+            self._heard_at = float("-inf")
 
     def processed(self, place: Place, next_offset: int) -> None:
         """Note that everything before ``next_offset`` was dealt with, committed or not: this is progress."""

@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
     def one(self, index: int) -> "Part":
         """Return one prediction alone."""
-        places, predictions, outputs, _, effects = self.scored
+        places, predictions, outputs, _, effects, _ = self.scored
         cut = outputs._replace(
             keys=outputs.keys[index : index + 1],
             values=outputs.values[index : index + 1],

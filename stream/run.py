@@ -32,7 +32,7 @@ def run(pipeline: Pipeline, config: Config) -> None:
     heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
     clients.check(config)
-    health.check_port(config.web_port)
+    health.check_port(config.web_port, config.web_host)
     instance = None
     if not config.instance:
         try:
@@ -112,13 +112,13 @@ async def _start(worker: Worker, config: Config) -> None:
     except OSError as error:
         # It was free when that was looked at, but the broker may have been waited for since.
         if error.errno == errno.EADDRINUSE and config.web_port > 0:
-            raise health.port_taken(config.web_port, error) from error
+            raise health.port_taken(config.web_port, error, config.web_host) from error
         raise
 
 
 async def _announce(worker: Worker, config: Config) -> None:
     await worker.wait_until_ready()
-    where = f", health on http://{health.HOST}:{worker.conf.web_port}" if config.web_port >= 0 else ""
+    where = f", health on http://{config.web_host}:{worker.conf.web_port}" if config.web_port >= 0 else ""
     log.info(
         "ready: %s scores %s %s as %s%s",
         worker.pipeline.name,

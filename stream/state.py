@@ -246,8 +246,18 @@ class Memories:
     """
 
     def __init__(
-        self, pipeline: Pipeline, config: Config, poller: Poller, *, bytes_max: int, folder: Path, lineage: str
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        poller: Poller,
+        *,
+        bytes_max: int,
+        folder: Path,
+        lineage: str,
+        on_restored: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
+        self._on_restored = on_restored
+        self.recovering: dict[int, int] = {}  # partitions that are made again, and how many changes are left
         self._pipeline = pipeline
         self._config = config
         self._poller = poller
@@ -331,6 +341,11 @@ class Memories:
     def _has(self, number: int) -> bool:
         return any((topic, number) in self._poller.partitions for topic in self.topics)
 
+    @property
+    def states(self) -> dict[int, State]:
+        """The states of the partitions that are here, by number."""
+        return {number: memory.state for number, memory in self._held.items() if self._has(number)}
+
     def there(self, number: int, epoch: int) -> Memory | None:
         """Return a partition's memory if it is there, and nothing of what it took in has to come again."""
         memory = self._held.get(number)
@@ -356,7 +371,12 @@ class Memories:
     def _restore(self, number: int) -> Memory:
         began = time.monotonic()
         place = self.topics[0], number
-        memory = self._restored(place, self._committed(number))
+        self.recovering[number] = 0  # it is not known yet how many
+        try:
+            memory = self._restored(place, self._committed(number))
+        finally:
+            del self.recovering[number]
+        self._on_restored(time.monotonic() - began)
         if memory.offset is not None:
             keys, took = memory.state.key_count, time.monotonic() - began
             log.info("%s[%d]: %d keys as of offset %s, in %.1f s", *place, keys, memory.offset, took)
@@ -430,9 +450,10 @@ class Memories:
         memory.change_bytes = notes.get("change_bytes", 0)
         memory.snapshot_bytes = notes.get("snapshot_bytes", 0)
         done, told = 0, time.monotonic()
-        for offset in chain:
+        for left, offset in zip(range(len(chain), 0, -1), chain, strict=True):
             if self._closing:
                 raise _GivenUp
+            self.recovering[memory.place[1]] = left
             blob, pieces = found.changes[offset].blob, len(found.changes[offset].pieces)
             if blob:
                 try:

@@ -677,10 +677,11 @@ class Transport(base.Transport):
 
 
 def _keep_pages_home(app: Any) -> None:
-    """Serve Faust's pages on loopback only, and never what is in a table or where it lives."""
+    """Serve Faust's pages on loopback only, unless asked, and never what is in a table or where it lives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the app is configured already is why this is done here
-        if app.conf.web_bind in ("0.0.0.0", "::", ""):  # noqa: S104 - this is where it is taken back
+        asked = getattr(getattr(app, "headrace", None), "web_host", None)  # in a worker's own options
+        if app.conf.web_bind in ("0.0.0.0", "::", "") and app.conf.web_bind != asked:  # noqa: S104 - it is taken back
             app.conf.web_bind = "127.0.0.1"
         app.conf.web_tables_enabled = False
         app.conf.web_router_enabled = False

@@ -23,14 +23,19 @@ RAISED = [MemoryError("full"), ValueError("odd"), SystemExit(0), KeyboardInterru
 
 class FakeScorer:
     busy = False
+    stepping = False
 
     def __init__(self, raised: BaseException, at: int) -> None:
         self.turn = asyncio.Lock()
         self.raised = raised
         self.left = at
 
+    def rest(self) -> None:
+        assert not self.stepping, "nobody looks at a state while a step changes it"
+
     def step(self, messages: list[Any], memory: Any, next_offset: int, topic: str) -> Any:
         assert self.busy
+        assert self.stepping
         self.left -= 1
         if self.left < 0:
             raise self.raised

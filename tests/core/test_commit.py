@@ -5,7 +5,7 @@ Flow: a committer without a broker gets a producer that takes, refuses or is ful
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.records import config_of
 from headrace.stream import producers
 from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.commit import Batch, Committer, Output, Outputs
+from headrace.stream.telemetry import Tally, Telemetry
 
 LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 
@@ -130,6 +131,38 @@ def _outputs(count: int, others: int = 0, headers: Any = None) -> Outputs:
     values = [b"%d" % number for number in range(count)]
     letters = [Output("d", None, b"other %d" % number) for number in range(others)]
     return Outputs("p", ["key"] * count, values, headers and [headers] * count, letters, 10)
+
+
+def test_predictions_are_counted_when_they_are_acknowledged_and_not_when_they_are_thrown_away(
+    poller: FakePoller, failed: list
+) -> None:
+    counted: list[float | None] = []
+
+    async def story() -> None:
+        telemetry = Telemetry()
+        value = telemetry.registry.value
+        config = config_of(guarantee="at-least-once", commit_interval_ms=60_000)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append, telemetry=telemetry)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = FakeProducer()  # type: ignore[assignment]
+        outputs = _outputs(5)._replace(tally=Tally(PLACE, 5))
+
+        async def carried_out(end: Callable[[], None]) -> None:
+            assert await committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), outputs)
+            counted.append(value("headrace_predictions_total"))
+            end()
+            if committer._committing is not None:
+                await asyncio.wait([committer._committing])
+                await asyncio.sleep(0)
+            counted.append(value("headrace_predictions_total"))
+
+        await carried_out(committer.start_over)
+        await carried_out(committer.commit_soon)
+        counted.append(value("headrace_commit_seconds"))
+        await committer.close()
+
+    asyncio.run(story())
+    assert counted == [0, 0, 0, 5, 1]
 
 
 @pytest.mark.parametrize("refused", [b"0", b"2", b"4"])

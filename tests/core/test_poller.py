@@ -5,6 +5,7 @@ client would call; records are kept, taken, committed and thrown away in any ord
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -132,6 +133,51 @@ def _ready(*places: Place, **limits: int) -> Poller:
     poller = _poller(**limits)
     _assign(poller, *(places or (ZERO,)))
     return poller
+
+
+# What is told to whoever watches.
+
+
+def _stats(**connections: tuple[str, int]) -> str:
+    brokers = {name: {"state": state, "rxidle": idle, "tx": 3} for name, (state, idle) in connections.items()}
+    return json.dumps({"name": "consumer", "brokers": brokers, "topics": {}})
+
+
+@pytest.mark.parametrize(
+    ("stats", "hears"),
+    [
+        (_stats(), False),
+        (_stats(one=("UP", 100_000)), True),
+        (_stats(one=("TRY_CONNECT", 100_000), bootstrap=("DOWN", -1)), False),
+        (_stats(one=("TRY_CONNECT", 100_000), coordinator=("UP", 2_900_000)), True),
+        (_stats(one=("UP", 30_000_000)), False),  # a connection that leads nowhere
+        (_stats(one=("UP", -1)), False),  # nothing came over it yet
+    ],
+)
+def test_a_broker_is_heard_while_one_is_connected_and_has_answered_lately(stats: str, hears: bool) -> None:
+    poller = _ready()
+    assert not poller.hears_broker, "nobody has asked yet"
+    poller._on_stats(stats)
+    assert poller.hears_broker is hears
+
+
+def test_a_broker_to_which_all_connections_are_down_is_not_heard_any_more() -> None:
+    poller = _ready()
+    poller._on_stats(_stats(one=("UP", 0)))
+    poller._on_stats(_stats(one=("UP", -1)))
+    assert poller.hears_broker, "it was heard just now"
+    poller._on_stats(_stats(one=("DOWN", -1)))
+    assert not poller.hears_broker
+
+
+def test_the_oldest_record_that_waits_is_the_first_that_was_not_taken() -> None:
+    poller = _ready()
+    assert poller.oldest(ZERO) is None
+    poller._keep([Record(b"v", topic="t", offset=at, written_at=1_000.0 + at) for at in range(3)])  # type: ignore[misc]
+    assert (poller.oldest(ZERO), poller.buffered) == (1_000.0, 3)
+    _take(poller, ZERO, 2)
+    assert (poller.oldest(ZERO), poller.buffered) == (1_002.0, 1)
+    assert poller.oldest(ONE) is None
 
 
 # Taking.
