@@ -19,6 +19,7 @@ from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import Health, Standing
+from headrace.stream.page import Page
 from headrace.stream.poller import Place
 from headrace.stream.registry import CONTENT_TYPE, Labels
 from headrace.stream.state import Memories
@@ -81,6 +82,11 @@ class Worker(faust.App):
             self.timer(TICK_SECONDS, name="tick")(self._tick)
         self.health.add_pages(self)
         self._add_metrics()
+        self._page: Page | None = None
+        if config.page and config.web_port >= 0:
+            self._page = Page(pipeline, config, self.telemetry, self.health, self.look)
+            driver: Any = self.web  # aiohttp's
+            self._page.add_routes(driver.web_app.router)
 
     def _create_directories(self) -> None:
         """Make none: Faust's are for tables, and a disk that is full or may not be written stops no worker."""
@@ -142,6 +148,8 @@ class Worker(faust.App):
             on_restored=lambda seconds: self.telemetry.registry.observe("headrace_state_recovery_seconds", seconds),
         )
         self.add_future(self.health.beat())
+        if self._page is not None:
+            self.add_future(self._page.beat())
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -155,6 +163,8 @@ class Worker(faust.App):
     async def on_shutdown(self) -> None:
         """Let go of the producer, last of all."""
         await super().on_shutdown()
+        if self._page is not None:
+            await self._page.close()
         if self._memories is not None:
             await self._memories.close()
         if self._committer is not None:
@@ -194,7 +204,12 @@ class Worker(faust.App):
             return view.bytes(text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def metrics(self) -> str:
-        """Return the metrics as of now, in Prometheus' text format.
+        """Return the metrics as of now, in Prometheus' text format."""
+        await self.look()
+        return self.telemetry.registry.text()
+
+    async def look(self) -> None:
+        """Look up what is not counted as it happens, for whoever wants the metrics.
 
         What is in a partition's state is looked up between two steps. While one takes long, that is as it was when
         somebody asked before.
@@ -223,7 +238,6 @@ class Worker(faust.App):
         for probe, answer in self.health.answers().items():
             registry.set("headrace_health", int(answer.well), probe)
         registry.set("headrace_event_loop_delay_seconds", self.health.delay)
-        return registry.text()
 
     async def _between_steps(self, look: Callable[[], None]) -> bool:
         return await self.scorer.between_steps(look, LOOK_SECONDS_MAX)
