@@ -48,6 +48,7 @@ function rate(value) {
 }
 function seconds(value) {
   if (!isNumber(value)) return "–";
+  if (value === 0) return "0";
   if (value < 0.001) return `${(value * 1000).toFixed(2)} ms`;
   if (value < 1) return `${(value * 1000).toFixed(value < 0.0995 ? 1 : 0)} ms`;
   if (value < 120) return `${value.toFixed(value < 10 ? 2 : 0)} s`;
@@ -69,6 +70,7 @@ function when(value) {
 }
 const clock = (value) => new Date(value * 1000).toTimeString().slice(0, 8);
 const said = (value) => (value === null || value === undefined ? "–" : isNumber(value) ? figure(value) : typeof value === "object" ? JSON.stringify(value) : String(value));
+const busy = (told) => ["decode", "score", "encode", "send"].reduce((all, one) => all + told.busy[one], 0);
 const sum = (numbers) => Object.values(numbers || {}).reduce((all, one) => all + one, 0);
 const colour = (model) => (["static", "online", "combined"].includes(model) ? `c-${model}` : "c-other");
 const dash = (model) => ({ static: "", online: "dashed", combined: "" })[model] ?? "dotted";
@@ -84,7 +86,7 @@ function drawTiles(told) {
     ["p50", "Latency p50", seconds(told.latency.p50), [`p99 ${seconds(told.latency.p99)}`]],
     ["lag", "Lag, records", whole(told.lag.records), [`oldest ${seconds(told.lag.seconds)}`]],
     ["letters", "Dead letters", whole(sum(totals.headrace_dead_letters_total)), [`${rate(sum(told.rates.headrace_dead_letters_total))} a second`]],
-    ["busy-share", "Busy", percent(sum(told.busy)), ["of one core's time, commits too"]],
+    ["busy-share", "Busy", percent(busy(told)), ["of the time in steps"]],
   ];
   const node = $("tiles");
   if (!node.children.length) {
@@ -102,14 +104,16 @@ function drawTiles(told) {
 // The graph.
 
 const WIDE = {
-  size: [1000, 292],
+  size: [960, 274],
   places: { events: [0, 40], features: [190, 40], static: [380, 0], online: [380, 84], combine: [570, 40], predictions: [800, 40], letters: [800, 128], labels: [0, 212], learner: [380, 212], drift: [570, 212], alerts: [800, 212] },
-  frame: [178, -16, 558, 168],
+  frame: [178, -16, 558, 176],
+  lines: { letters: "M736 130C770 130 760 159 795 159", watch: "M270 160V170Q270 184 284 184H636Q650 184 650 194V207" },
 };
 const SLIM = {
-  size: [360, 640],
+  size: [360, 618],
   places: { events: [0, 0], labels: [200, 0], features: [0, 120], static: [0, 216], online: [200, 216], learner: [200, 120], combine: [100, 316], predictions: [0, 440], letters: [200, 440], drift: [0, 556], alerts: [200, 556] },
   frame: [-6, 108, 372, 288],
+  lines: { letters: "M290 396V435", watch: "M180 396V520Q180 530 170 530H90Q80 530 80 538V551" },
 };
 const BOX = [160, 62];
 const EDGES = [
@@ -162,17 +166,17 @@ function drawGraph(told) {
   const rates = told.rates;
   const flows = {
     letters: sum(rates.headrace_dead_letters_total) > 0, watch: false,
-    labels: told.worker.learns && sum(rates.headrace_labels_total) > 0, learner: sum(rates.headrace_learner_taught_total) > 0, drift: false,
+    labels: sum(rates.headrace_labels_total) > 0, learner: sum(rates.headrace_learner_taught_total) > 0, drift: false,
   };
   const flowing = ([from, , name]) => flows[name ?? from] ?? sum(rates.headrace_predictions_total) > 0;
   if (!changed("graph", [nodes, narrow.matches, EDGES.map(flowing)])) return;
   const words = Object.values(nodes).filter((one) => !one.off).map((one) => `${one.title}: ${one.big}${one.sub ? `, ${one.sub}` : ""}`);
-  const drawing = svg("svg", { viewBox: `-8 -22 ${layout.size[0] + 16} ${layout.size[1] + 26}`, role: "img", "aria-label": `The pipeline. ${words.join(". ")}.` },
+  const drawing = svg("svg", { viewBox: `-8 -22 ${layout.size[0] + 16} ${layout.size[1] + 30}`, role: "img", "aria-label": `The pipeline. ${words.join(". ")}.` },
     svg("defs", null, svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 4, refY: 4, markerWidth: 6, markerHeight: 6, orient: "auto" }, svg("path", { d: "M0 0 8 4 0 8z", class: "tip" }))),
     svg("rect", { x: layout.frame[0], y: layout.frame[1], width: layout.frame[2], height: layout.frame[3], rx: 10, class: "frame" }));
   for (const edge of EDGES) {
     if (nodes[edge[0]].off || nodes[edge[1]].off) continue;
-    drawing.append(svg("path", { d: path(layout.places[edge[0]], layout.places[edge[1]]), class: flowing(edge) ? "edge flow" : "edge", "marker-end": "url(#tip)" }));
+    drawing.append(svg("path", { d: layout.lines[edge[2]] || path(layout.places[edge[0]], layout.places[edge[1]]), class: flowing(edge) ? "edge flow" : "edge", "marker-end": "url(#tip)" }));
   }
   for (const [name, node] of Object.entries(nodes)) {
     const [x, y] = layout.places[name];
@@ -364,7 +368,7 @@ function drawModels(told) {
 function drawPredictions(told) {
   const reasons = told.predictions.some((one) => one.reasons.length);
   show($("no-predictions"), !told.predictions.length);
-  const why = (one) => el("td", { class: "long" }, one.reasons.slice(0, 5).map((each) => `${each.code} ${each.contribution >= 0 ? "+" : "−"}${figure(Math.abs(each.contribution))}`).join(", ") || "–");
+  const why = (one) => el("td", { class: "long" }, one.reasons.slice(0, 4).map((each) => `${each.code} ${each.contribution >= 0 ? "+" : "−"}${figure(Math.abs(each.contribution))}`).join(", ") || "–");
   table("predictions", ["Event", "Key", "Time of the event (UTC)", ["Score"], ["Static"], ["Online"], "Flags", ...(reasons ? ["Reasons"] : [])], told.predictions.map((one) => [
     one.id, one.key, when(one.at), [said(one.score)], [said(one.static)], [said(one.online)],
     el("td", null, one.flags.length ? one.flags.map((flag) => el("span", { class: "flag" }, flag.replaceAll("_", " "))) : "–"), ...(reasons ? [why(one)] : []),

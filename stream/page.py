@@ -38,6 +38,7 @@ FOLDER = Path(__file__).parent
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 SECONDS = 1.0  # from one snapshot to the next while somebody looks
 IDLE_SECONDS = 5.0  # and while nobody does
+PAUSE_SECONDS_MIN = 0.1  # however long a snapshot takes
 WATCHED_SECONDS = 30.0  # whoever asked so long ago does not look any more
 COOKIE = "headrace_page"
 GUARD = "X-Headrace-Page"  # the header that a form elsewhere cannot send
@@ -90,6 +91,7 @@ class Page:
         self._began = False
         self._asked_at = float("-inf")
         self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()  # by the first who looks after a while
         self._number = 0
         self._made_at = float("-inf")
         self._made: dict[str, Any] = {}
@@ -114,12 +116,18 @@ class Page:
             try:
                 made = await self._snapshot()
                 if self._fan.count:
-                    self._asked_at = began
+                    self._asked_at = self._board.looked_at = began
                     self._fan.say(_event(made))
             except Exception:  # the worker goes on without its page
                 log.exception("the page could not be made")
-            watched = time.monotonic() - self._asked_at < WATCHED_SECONDS
-            await asyncio.sleep(max(0.1, (SECONDS if watched else IDLE_SECONDS) - (time.monotonic() - began)))
+            if time.monotonic() - self._asked_at < WATCHED_SECONDS:
+                await asyncio.sleep(max(PAUSE_SECONDS_MIN, SECONDS - (time.monotonic() - began)))
+                continue
+            # Not by wait_for: that of Python 3.11 loses a cancellation that comes together with the event.
+            self._woken.clear()
+            timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
 
     async def close(self) -> None:
         """Let go of everybody who looks."""
@@ -171,6 +179,7 @@ class Page:
     def _asked(self) -> None:
         """Note that somebody looks; with the first, begin to read what others say."""
         self._asked_at = self._board.looked_at = time.monotonic()
+        self._woken.set()
         if not self._began:
             self._began = True
             self._fan.start()
@@ -271,6 +280,7 @@ class Page:
         except HeadraceError as error:
             return _text(503, f"{error.code}: {error}")
         self._board.alerts.acknowledged(said)
+        self._made_at = float("-inf")  # whoever asks now sees it
         return web.Response(body=msgspec.json.encode(said), content_type="application/json", headers=HEADERS)
 
 

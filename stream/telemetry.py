@@ -29,7 +29,7 @@ BetweenSteps = Callable[[Callable[[], None]], Awaitable[bool]]
 WRITTEN_COUNT = 8  # records of a step of which it is looked up when they were written
 QUALITY_SECONDS_MIN = 5.0  # from one look at the quality of models to the next
 SCORED_COUNT = 32  # events of a step of which the scores are looked at
-NEWEST_COUNT = 20  # predictions and dead letters that are kept for whoever looks
+NEWEST_COUNT = 12  # predictions and dead letters that are kept for whoever looks
 
 
 class Laps:

@@ -55,14 +55,13 @@ def sample(registry: Registry, now: float) -> Sample:
 
 
 def rates(now: Sample, before: Sample) -> dict[str, dict[str, float]]:
-    """Return how many a second came to each counter in between."""
+    """Return how many a second came to each counter in between; where nothing came, nothing is said."""
     span = now.at - before.at
-    if span <= 0:
-        return {name: {} for name in now.counters}
     return {
         name: {
-            " ".join(labels): max(0.0, value - before.counters.get(name, {}).get(labels, 0)) / span
+            " ".join(labels): (value - had) / span
             for labels, value in numbers.items()
+            if span > 0 and value > (had := before.counters.get(name, {}).get(labels, 0))
         }
         for name, numbers in now.counters.items()
     }
