@@ -1,6 +1,7 @@
 """What is said once, written to many sockets by a thread of its own."""
 
 import contextlib
+import resource
 import selectors
 import socket
 import threading
@@ -11,6 +12,7 @@ HEAD = (
     b"X-Content-Type-Options: nosniff\r\n\r\n"
 )
 LISTENERS_MAX = 2_000  # each is a descriptor and what its socket holds
+DESCRIPTORS_SHARE = 0.5  # of what the process may have: the rest is the broker's and the state's
 QUIET_SECONDS_MAX = 30.0  # one that takes nothing for so long is gone
 WAIT_SECONDS_MAX = 5.0
 
@@ -35,6 +37,9 @@ class Fan(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="headrace-page-fan", daemon=True)
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = most == resource.RLIM_INFINITY
+        self.count_max = LISTENERS_MAX if unlimited else min(LISTENERS_MAX, int(most * DESCRIPTORS_SHARE))
         self._lock = threading.Lock()
         self._new: list[tuple[socket.socket, bytes, int]] = []
         self._newest = b""
@@ -56,7 +61,7 @@ class Fan(threading.Thread):
 
     def listen(self, sock: socket.socket, first: bytes) -> bool:
         """Begin to write to a socket, which is ours from now on; False where too many listen already."""
-        if self.count >= LISTENERS_MAX:
+        if self.count >= self.count_max:
             sock.close()
             return False
         sock.setblocking(False)

@@ -286,12 +286,12 @@ function bars(label, groups, names, format) {
   for (const bin of shown) {
     const anchor = bin === 0 ? "start" : bin === count - 1 ? "end" : "middle";
     const x = bin === 0 ? 2 : bin === count - 1 ? width - 2 : 2 + (bin + 0.5) * step;
-    drawing.append(svg("text", { x, y: height + 14, "text-anchor": anchor, class: "soft" }, format(names[bin])));
+    drawing.append(svg("text", { x, y: height + 14, "text-anchor": anchor, class: "soft" }, brief(format(names[bin]), Math.floor(40 / shown.length))));
   }
   return drawing;
 }
 const shares = (counts) => { const all = counts.reduce((a, b) => a + b, 0) || 1; return counts.map((one) => one / all); };
-const brief = (text) => (text.length > 16 ? `${text.slice(0, 15)}…` : text);
+const brief = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 function drawScores(told) {
   const models = Object.entries(told.scores.models).sort(([a], [b]) => order(a) - order(b));
@@ -317,7 +317,7 @@ function drawDrift(told) {
     const name = one.slice ? `${one.series} [${one.slice}]` : one.series;
     const far = Object.entries(one.distances).map(([kind, value]) => `${kind} ${figure(value)}`).join(", ");
     return el("figure", null, el("h3", null, name),
-      bars(`${name}: ${far}`, [{ name: "reference", shares: one.reference, past: true }, { name: "now", shares: one.current, colour: "c-online" }], one.bins, brief),
+      bars(`${name}: ${far}`, [{ name: "reference", shares: one.reference, past: true }, { name: "now", shares: one.current, colour: "c-online" }], one.bins, (text) => text),
       el("ul", { class: "legend" }, el("li", { class: "box c-past" }, el("span", null, `reference, ${whole(one.reference_count)}`)), el("li", { class: "box c-online" }, el("span", null, `now, ${whole(one.current_count)}`))),
       el("figcaption", null, `${one.state} ${when(one.at)}${far ? ` · ${far}` : ""}`));
   }));

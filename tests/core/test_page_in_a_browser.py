@@ -83,7 +83,7 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    command = [sys.executable, "-m", "headrace.stream.cli", "demo", "--seconds", "300", "--rate", "100"]
+    command = [sys.executable, "-m", "headrace.stream.cli", "demo", "--rate", "200"]
     command += ["--set", f"web_port={free_port()}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
