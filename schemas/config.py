@@ -1,6 +1,7 @@
 """Every option: its default, its bounds and the reason for them, in one table."""
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -188,15 +189,18 @@ OPTIONS: dict[str, Option] = {
     ),
     # What is watched.
     "web_host": Option(
-        "127.0.0.1", "the address of the health pages and metrics; another than loopback shows them to the network"
+        "127.0.0.1",
+        "the address of the page, health and metrics; another than loopback shows them to the network",
     ),
     "web_port": Option(
         0,
-        "the port of the health pages and metrics; 0 takes a free one, -1 none",
+        "the port of the page, health and metrics; 0 takes a free one, -1 none",
         -1,
         65_535,
         why="a port has 16 bits",
     ),
+    "page": Option(True, "serve the live page; false leaves health and metrics"),
+    "web_token": Option("", "what whoever opens the page has to know; beyond loopback there must be one"),
     "stall_red_ms": Option(
         30_000,
         "a partition with lag that has not moved for this long turns health red",
@@ -248,6 +252,7 @@ OWNED = {
 }
 SECRETS = ("password", "secret", "ssl.key.pem", "ssl.certificate.pem", "sasl.oauthbearer.config")
 KAFKA = "kafka."
+TOKEN_CHARACTERS_MIN = 16
 ADDRESSES = ("alert_webhooks", "alert_slack_webhooks")  # whoever knows one may write to it
 
 
@@ -303,6 +308,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     alert_give_up_ms: int
     web_host: str
     web_port: int
+    page: bool
+    web_token: str
     stall_red_ms: int
     stall_exit_ms: int
     drain_timeout_ms: int
@@ -361,8 +368,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         shown = msgspec.structs.asdict(self)
         for name in ADDRESSES:
             shown[name] = webhook.shown(shown[name])
+        shown["web_token"] = "********" if self.web_token else ""
         shown["kafka"] = {name: masked(name, value) for name, value in self.kafka.items()}
         return shown
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether this host alone reaches this address.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1", "0.0.0.0", "::", "10.1.2.3", "x")]
+    [True, True, True, True, False, False, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def masked(name: str, value: str) -> str:
@@ -459,6 +481,18 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
             f"commit_interval_ms = {config.commit_interval_ms}: must be below transaction_timeout_ms = "
             f"{config.transaction_timeout_ms}, or the broker aborts every transaction before its commit",
             ("commit_interval_ms", "transaction_timeout_ms", "guarantee"),
+        )
+    if config.page and config.web_port >= 0 and not config.web_token and not is_loopback(config.web_host):
+        yield (
+            f"web_host = {config.web_host}: the page would be open to whoever reaches this address; set web_token to "
+            f"{TOKEN_CHARACTERS_MIN} characters or more, or page=false, which leaves health and metrics",
+            ("web_host", "web_token", "page", "web_port"),
+        )
+    if config.web_token and len(config.web_token) < TOKEN_CHARACTERS_MIN:
+        yield (
+            f"web_token has {len(config.web_token)} characters; allowed are {TOKEN_CHARACTERS_MIN} or more, because "
+            "it can be tried again and again",
+            ("web_token",),
         )
     if config.stall_red_ms >= config.stall_exit_ms:
         yield (

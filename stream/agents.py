@@ -27,9 +27,10 @@ from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.monitoring import Monitoring
 from headrace.stream.poller import Poller
-from headrace.stream.shared import Letter, Shared
+from headrace.stream.shared import Letter as Writes
+from headrace.stream.shared import Shared
 from headrace.stream.state import Memories, Memory
-from headrace.stream.telemetry import Laps, Step, Tally, Telemetry, grown, written
+from headrace.stream.telemetry import NEWEST_COUNT, Laps, Letter, Step, Tally, Telemetry, grown, written
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -38,6 +39,7 @@ log = logging.getLogger("headrace.agents")
 SLOW_STEP_SECONDS = 0.1
 REPORT_SECONDS = 5.0  # from one report on quality to the next
 FAR = 1e300  # a whole number may be too large to be a float
+LETTER_CHARACTERS_MAX = 300  # of what is said of a dead letter on the page
 
 
 class Scored(NamedTuple):
@@ -146,10 +148,12 @@ class Scorer:
                 written(messages, scored.places),
                 None if scored.last is None else self._time(scored.last),
                 scored.effects.scores,
+                scored.predictions[-1] if scored.predictions else None,
+                letters(messages, refused),
             )
         )
 
-    def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Letter], Outputs]) -> Outputs:
+    def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Writes], Outputs]) -> Outputs:
         """Have a step counted that scores nothing; ``step`` is given what makes its dead letters."""
         rejections: list[Rejection] = []
 
@@ -200,7 +204,9 @@ class Scorer:
             self._telemetry.stepped(Step(topic, len(messages), 0, rejections, laps.decode, laps.score, laps.encode))
         outcomes, taught = _since(learning, before)
         place = topic, memory.place[1]
-        return outputs._replace(tally=Tally(place, 0, rejections, outcomes, taught, _here(effects.alerts, memory)))
+        told = letters(messages, rejections)
+        alerts = _here(effects.alerts, memory)
+        return outputs._replace(tally=Tally(place, 0, rejections, outcomes, taught, alerts, letters=told))
 
     def tick(self, memory: Memory, wall: float, event: float, *, quiet: bool = True) -> Outputs:
         """Return what is to be published now that it is so late."""
@@ -383,6 +389,16 @@ class Scorer:
             dead_letter.together(_headers([message])[0] or [], ours),
         )
         return _fitting(letter, self._bytes_max[letter.topic], ours)
+
+
+def letters(messages: list[Message], rejections: list[Rejection]) -> list[Letter]:
+    """Return the last of these rejections, for whoever looks at the page."""
+    told = []
+    for one in rejections[-NEWEST_COUNT:]:
+        topic, number, offset = messages[one.at].topic(), messages[one.at].partition(), messages[one.at].offset()
+        text = one.message[:LETTER_CHARACTERS_MAX]
+        told.append(Letter(topic or "", number or 0, offset or 0, one.reason.value, text))
+    return told
 
 
 def _known(learning: Learning | None) -> tuple[dict[str, int], int]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast
 
@@ -235,18 +236,34 @@ def line(alert: Alert) -> str:
 
 def acknowledge(config: Config, identity: str, *, by: str, note: str) -> None:
     """Publish that somebody has seen an alert that is open, or raise."""
-    problems = [
-        f"{flag}: {len(text)} characters; allowed are {most}"
-        for flag, text, most in (("--by", by, BY_CHARACTERS_MAX), ("--note", note, NOTE_CHARACTERS_MAX))
-        if len(text) > most
-    ]
+    problems = too_long(("--by", by, BY_CHARACTERS_MAX), ("--note", note, NOTE_CHARACTERS_MAX))
     if problems:
         raise BadConfig(problems)
     found = {alert.id: alert for alert in open_alerts(config)}
     if identity not in found:
         hint = f"; open are {', '.join(list(found)[:5])}" if found else "; none is open"
         raise AlertUnknown(f"{identity}: no alert that is open on {config.topic_alerts} has this id{printable(hint)}")
-    topics.see_to(config, [config.topic_acknowledgements])
+    publish(config, identity, by=by, note=note)
+    print(f"acknowledged: {line(found[identity])}", flush=True)  # noqa: T201
+
+
+def too_long(*given: tuple[str, str, int]) -> list[str]:
+    """Return what is to be said about texts that have more characters than they may.
+
+    >>> too_long(("--by", "ada", 3), ("--note", "seen", 3))
+    ['--note: 4 characters; allowed are 3']
+    """
+    return [f"{name}: {len(text)} characters; allowed are {most}" for name, text, most in given if len(text) > most]
+
+
+def publish(
+    config: Config, identity: str, *, by: str, note: str, stopped: Callable[[], bool] = lambda: False
+) -> Acknowledgement:
+    """Publish that somebody has seen an alert; return what was published once the broker has it.
+
+    A broker that is away is waited for until ``stopped`` says that it is enough.
+    """
+    topics.see_to(config, [config.topic_acknowledgements], stopped=stopped)
     one = Acknowledgement(id=identity, at=round(time.time(), 3), by=by, note=note)
     failed: list[KafkaError] = []
     settings: dict[str, Any] = {
@@ -265,4 +282,4 @@ def acknowledge(config: Config, identity: str, *, by: str, note: str) -> None:
     if failed or left:
         reason = f" ({failed[0].str()})" if failed else ""
         raise BrokerNotAvailable(f"{config.broker} did not take the acknowledgement{reason}; say it again")
-    print(f"acknowledged: {line(found[identity])}", flush=True)  # noqa: T201
+    return one

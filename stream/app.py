@@ -20,6 +20,7 @@ from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.health import Health, Standing
 from headrace.stream.monitoring import Monitoring
+from headrace.stream.page import Page
 from headrace.stream.poller import Place
 from headrace.stream.registry import CONTENT_TYPE, Labels
 from headrace.stream.shared import Listener, Shared, tell
@@ -99,6 +100,11 @@ class Worker(faust.App):
             self.timer(TICK_SECONDS, name="tell")(self._tell)
         self.health.add_pages(self)
         self._add_metrics()
+        self._page: Page | None = None
+        if config.page and config.web_port >= 0:
+            self._page = Page(pipeline, config, self.telemetry, self.health, self.look)
+            driver: Any = self.web  # aiohttp's
+            self._page.add_routes(driver.web_app.router)
 
     def _create_directories(self) -> None:
         """Make none: Faust's are for tables, and a disk that is full or may not be written stops no worker."""
@@ -180,6 +186,8 @@ class Worker(faust.App):
         if self.monitoring is not None:
             folder = self._state_folder / self.headrace.group
             self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
+        if self._page is not None:
+            self.add_future(self._page.beat())
         consumer.commits = self._committer
         consumer.scoring = lambda: self.scorer.busy
         consumer.on_watch = self._watch
@@ -204,6 +212,8 @@ class Worker(faust.App):
         if self._listener is not None:
             self._listener.close()
             await self.loop.run_in_executor(None, self._listener.join, CRASH_SECONDS_MAX)
+        if self._page is not None:
+            await self._page.close()
         if self._memories is not None:
             await self._memories.close()
         if self.shared is not None:
@@ -256,7 +266,12 @@ class Worker(faust.App):
             return view.bytes(text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def metrics(self) -> str:
-        """Return the metrics as of now, in Prometheus' text format.
+        """Return the metrics as of now, in Prometheus' text format."""
+        await self.look()
+        return self.telemetry.registry.text()
+
+    async def look(self) -> None:
+        """Look up what is not counted as it happens, for whoever wants the metrics.
 
         What is in a partition's state is looked up between two steps. While one takes long, that is as it was when
         somebody asked before.
@@ -285,7 +300,6 @@ class Worker(faust.App):
         for probe, answer in self.health.answers().items():
             registry.set("headrace_health", int(answer.well), probe)
         registry.set("headrace_event_loop_delay_seconds", self.health.delay)
-        return registry.text()
 
     async def _between_steps(self, look: Callable[[], None]) -> bool:
         return await self.scorer.between_steps(look, LOOK_SECONDS_MAX)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -23,7 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from headrace.models.quality import Quality
 from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
-from headrace.stream.broker import EmbeddedBroker
+from headrace.stream.broker import EmbeddedBroker, free_port
 from headrace.stream.shows import SHOWS, Show
 
 PARTITIONS = range(4)  # what the embedded broker gives every topic
@@ -210,6 +211,8 @@ def demo(
 ) -> int:
     """Run the demo; return 0 if every event came out as exactly one prediction."""
     say = _silent if as_json else _say
+    if config.web_port == 0:
+        config = msgspec.structs.replace(config, web_port=free_port())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
@@ -227,6 +230,8 @@ def demo(
             began = time.monotonic()
             reading.start()
             producing.start()
+            if config.page and config.web_port >= 0:
+                say(f"Look at it on http://{config.web_host}:{config.web_port}/ while it runs.")
             say(f"{rate:,} {show.events} a second go in, and {show.labels} come {show.delay}. Ctrl-C stops.\n")
             _watch(producing, reading, judging, stop, until=began + seconds if seconds else None, say=say)
             producing.stopped.set()
@@ -267,10 +272,17 @@ def _worker(
         config.group or "headrace-demo",
     ]
     command += ["--set", f"instance=demo-{os.getpid()}"]
+    command += ["--set", f"web_port={config.web_port}", "--set", f"web_host={config.web_host}"]
+    command += ["--set", f"page={str(config.page).lower()}"]
     command += ["--set", f"kafka.fetch.wait.max.ms={FETCH_WAIT_MS}"]
     command += ["--set", "event_ahead_max_ms=0"]  # compressed time may be ahead of ours
     worker = subprocess.Popen(  # noqa: S603 - our own command line, no shell
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A command line is for all to see, and the environment is not.
+        env=os.environ | ({"HEADRACE_WEB_TOKEN": config.web_token} if config.web_token else {}),
     )
     ready = threading.Event()
     told: deque[str] = deque(maxlen=20)

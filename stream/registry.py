@@ -119,6 +119,25 @@ class Registry:
                 return None if histogram is None else sum(histogram.counts)
             return self._numbers[name].get(labels)
 
+    def numbers(self, name: str) -> dict[Labels, float]:
+        """Return what is counted or measured, by its labels."""
+        with self._lock:
+            return dict(self._numbers[name])
+
+    def histograms(self, name: str) -> dict[Labels, tuple[int, ...]]:
+        """Return how many values lie below each of ``bounds`` and above the one before; the last are above all."""
+        with self._lock:
+            return {labels: tuple(one.counts) for labels, one in self._histograms[name].items()}
+
+    def sums(self, name: str) -> dict[Labels, float]:
+        """Return the sum of a histogram's values, by its labels."""
+        with self._lock:
+            return {labels: one.sum for labels, one in self._histograms[name].items()}
+
+    def bounds(self, name: str) -> tuple[float, ...]:
+        """Return what a histogram's values are put between."""
+        return tuple(self._buckets[name])
+
     def text(self, *names: str) -> str:
         """Return these metrics, or all of them, in Prometheus' text format."""
         lines: list[str] = []

@@ -133,7 +133,8 @@ async def _start(worker: Worker, config: Config) -> None:
 
 async def _announce(worker: Worker, config: Config) -> None:
     await worker.wait_until_ready()
-    where = f", health on http://{config.web_host}:{worker.conf.web_port}" if config.web_port >= 0 else ""
+    what = "page" if config.page else "health"
+    where = f", {what} on http://{config.web_host}:{worker.conf.web_port}" if config.web_port >= 0 else ""
     log.info(
         "ready: %s scores %s %s as %s%s",
         worker.pipeline.name,

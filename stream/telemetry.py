@@ -30,6 +30,7 @@ BetweenSteps = Callable[[Callable[[], None]], Awaitable[bool]]
 WRITTEN_COUNT = 8  # records of a step of which it is looked up when they were written
 QUALITY_SECONDS_MIN = 5.0  # from one look at the quality of models to the next
 SCORED_COUNT = 32  # events of a step of which the scores are looked at
+NEWEST_COUNT = 12  # predictions and dead letters that are kept for whoever looks
 
 
 class Laps:
@@ -66,6 +67,16 @@ class Step(NamedTuple):
     encode: float
 
 
+class Letter(NamedTuple):
+    """A record that was not scored: where it is, why, and what a person is told."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    message: str
+
+
 class Tally(NamedTuple):
     """What is to be counted when a step's outputs are published; of a step that is thrown away nothing is."""
 
@@ -78,6 +89,8 @@ class Tally(NamedTuple):
     written: Sequence[int] = ()  # when some of the records were written, in milliseconds; negative if nobody noted it
     event_at: float | None = None  # the time of the last event
     scores: Sequence[tuple[str, Floats]] = ()  # by model
+    newest: Any = None  # the last prediction
+    letters: Sequence[Letter] = ()  # the last dead letters
 
 
 class Telemetry:
@@ -98,6 +111,8 @@ class Telemetry:
         self._sent: deque[float] = deque()
         self._quality_due = 0.0
         self._open: dict[str, tuple[str, str]] = {}  # alerts, by id: their kind and severity
+        self.predictions: deque[tuple[float, Any]] = deque(maxlen=NEWEST_COUNT)  # and when they were published
+        self.letters: deque[tuple[float, Letter]] = deque(maxlen=NEWEST_COUNT)
 
     def describe(self, pipeline: Pipeline) -> None:
         """Say what runs here."""
@@ -189,6 +204,8 @@ class Telemetry:
                 outcomes.update(tally.outcomes)
             if tally.alerts:
                 self._hear(tally.alerts)
+            self.letters.extend((now, letter) for letter in tally.letters)
+        self.predictions.extend((now, tally.newest) for tally in tallies[-NEWEST_COUNT:] if tally.newest is not None)
         for place, event_at in newest.items():
             registry.set("headrace_watermark_delay_seconds", now - event_at, *_labels(place))
         for each, stamps in written.items():
