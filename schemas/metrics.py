@@ -43,7 +43,7 @@ class Metric(NamedTuple):
 
 
 LABELS: dict[str, Label] = {
-    "topic": Label("a topic that is read", "one; one more with labels, and one more with a shared learner"),
+    "topic": Label("a topic that is read", "one; more with labels, with a shared learner, and with a watch"),
     "partition": Label("the number of a partition that this worker has", "the topic's partitions"),
     "reason": Label("why a record was not scored", "the reasons of dead letters", tuple(map(str, Reason))),
     "result": Label("what became of a transaction, or of a commit without one", "two words", ("committed", "aborted")),
