@@ -25,6 +25,7 @@ from headrace.schemas.config import (
 )
 from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
+from headrace.stream import commands as more
 
 FORMATS = ("jsonl", "csv", "parquet")
 EXAMPLES = ("ctr", "fraud")
@@ -115,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--json", action="store_true", help="print what show shows as JSON")
     _add_options(config)
     config.set_defaults(command=_config)
+
+    more.add(commands, _add_options, _options)
     return parser
 
 

@@ -20,6 +20,8 @@ BYTES_MAX_DEFAULT = 1_048_588  # the broker's own default of max.message.bytes
 MOCK_CLUSTER = "mockCluster"  # how librdkafka's mock names itself
 # What a record weighs beside its key, value and headers, with room to spare.
 RECORD_OVERHEAD_BYTES = 512
+# Of the changelog. Small segments are cleaned soon, and the log stays near the size of the state.
+STATE_PROPERTIES = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
 
 
 def prepare(
@@ -38,13 +40,7 @@ def prepare(
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
-    outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
-    if len(inputs) > 1:
-        outputs.append(config.topic_outcomes)
-    if learns:
-        outputs.append(config.topic_quality)
-    if state:
-        outputs.append(config.state_topic)
+    outputs = outputs_of(config, inputs, state=state, learns=learns)
     if both := sorted(set(outputs) & set(inputs)):
         raise TopicMissing(
             f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
@@ -63,6 +59,18 @@ def prepare(
     if state:
         _match(admin, config, inputs[0])
     return _bytes_max(admin, outputs)
+
+
+def outputs_of(config: Config, inputs: Sequence[str], *, state: bool, learns: bool) -> list[str]:
+    """Return the topics that a pipeline writes, its changelog last."""
+    outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if len(inputs) > 1:
+        outputs.append(config.topic_outcomes)
+    if learns:
+        outputs.append(config.topic_quality)
+    if state:
+        outputs.append(config.state_topic)
+    return outputs
 
 
 def bytes_max(config: Config, topic: str, *, create: bool) -> int:
@@ -97,9 +105,7 @@ def _match(admin: AdminClient, config: Config, events: str) -> None:
     known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     count = len(known[events].partitions)
     if config.state_topic not in known:
-        # Small segments are cleaned soon, and the log stays near the size of the state.
-        properties = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
-        _create(admin, config, [config.state_topic], partitions=count, properties=properties)
+        _create(admin, config, [config.state_topic], partitions=count, properties=STATE_PROPERTIES)
         known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     there = len(known[config.state_topic].partitions)
     if there != count:
