@@ -17,6 +17,7 @@ from headrace.stream import heap
 from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
+from headrace.stream.dry_run import DryMemories, DryRun
 from headrace.stream.health import HOST, Health
 from headrace.stream.state import Memories
 from headrace.stream.transport import BatchTopic, Consumer
@@ -38,7 +39,14 @@ class Worker(faust.App):
     """
 
     def __init__(
-        self, pipeline: Pipeline, config: Config, bytes_max: dict[str, int], *, state_folder: Path, lineage: str
+        self,
+        pipeline: Pipeline,
+        config: Config,
+        bytes_max: dict[str, int],
+        *,
+        state_folder: Path,
+        lineage: str,
+        dry: DryRun | None = None,
     ) -> None:
         self.headrace = config
         self.pipeline = pipeline
@@ -46,6 +54,7 @@ class Worker(faust.App):
         self.scorer = Scorer(pipeline, config, bytes_max)
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
         self.failed: BaseException | None = None
+        self.dry = dry
         super().__init__(
             config.group,
             broker=f"headrace://{config.broker.split(',')[0]}",
@@ -116,9 +125,13 @@ class Worker(faust.App):
         await super().on_start()
         consumer = self._kafka
         self._committer = Committer(
-            self.headrace, consumer.poller, batch_bytes_max=min(self.bytes_max.values()), on_failed=self._failed_soon
+            self.headrace,
+            consumer.poller,
+            batch_bytes_max=min(self.bytes_max.values()),
+            on_failed=self._failed_soon,
+            dry=self.dry,
         )
-        self._memories = Memories(
+        self._memories = (Memories if self.dry is None else DryMemories)(
             self.pipeline,
             self.headrace,
             consumer.poller,

@@ -358,8 +358,8 @@ def _sizes(config: Config, known: Mapping[str, Topic], inputs: Sequence[str]) ->
         if limit < most:
             yield warn(
                 "output-bytes",
-                f"{config.topic_dead_letters} takes {limit:,} bytes, and an event may have {most:,}: one that cannot be "
-                "scored would not fit in as it came",
+                f"{config.topic_dead_letters} takes {limit:,} bytes, and an event may have {most:,}: one that cannot "
+                "be scored would not fit in as it came",
                 "raise max.message.bytes of the topic, or lower event_bytes_max",
             )
     for name, topic in known.items():

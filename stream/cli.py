@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a pipeline on a broker until Ctrl-C")
     run.add_argument("path", metavar="PATH", help="a Python file, a folder with a pipeline.py, or a module")
+    run.add_argument("--dry-run", action="store_true", help="publish and commit nothing; print what would have been")
+    run.add_argument("--json", action="store_true", help="with --dry-run: print it as lines of JSON")
     _add_options(run)
     run.set_defaults(command=_run)
 
@@ -183,6 +185,8 @@ def _layers(options: argparse.Namespace, environ: Mapping[str, str], **defaults:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.json and not options.dry_run:
+        raise BadConfig(["--json: a worker logs to standard error; with --dry-run what it would publish is printed"])
     config = _options(options, os.environ)
     # Late, because the clients take a moment to import, and a wrong option should be told at once.
     from headrace.stream import failpoint, load  # noqa: PLC0415
@@ -190,7 +194,7 @@ def _run(options: argparse.Namespace) -> int:
 
     set_up_logging(config.log_level)
     failpoint.arm(os.environ)
-    run(load.load_pipeline(options.path), config)
+    run(load.load_pipeline(options.path), config, dry=options.dry_run, as_json=options.json)
     return 0
 
 

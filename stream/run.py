@@ -21,16 +21,22 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.stream import clients, health, heap, topics
 from headrace.stream.app import Worker
+from headrace.stream.dry_run import DryRun, rehearsed
 from headrace.stream.instance import Instance
 
 log = logging.getLogger("headrace")
 
 
-def run(pipeline: Pipeline, config: Config) -> None:
-    """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
+def run(pipeline: Pipeline, config: Config, *, dry: bool = False, as_json: bool = False) -> None:
+    """Run the pipeline; return after a clean stop, raise what ended it otherwise.
+
+    A ``dry`` run publishes and commits nothing, and prints what it would have, as JSON or for a person.
+    """
     fix_hashes(pipeline)
     heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
+    if dry:
+        config = rehearsed(config)
     clients.check(config)
     health.check_port(config.web_port)
     instance = None
@@ -50,17 +56,22 @@ def run(pipeline: Pipeline, config: Config) -> None:
     if len(pipeline.topics) > 1:
         # Whoever has a partition of the events has to have that of the labels, which only this sees to.
         config = msgspec.structs.replace(config, assignment="range")
-    bytes_max = topics.prepare(config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns)
-    lineage = topics.lineage(config, [*pipeline.topics, config.state_topic]) if pipeline.has_memory else ""
+    find = topics.look if dry else topics.prepare
+    bytes_max, lineage = find(config, pipeline.topics, state=pipeline.has_memory, learns=pipeline.learns), ""
+    if not dry:
+        lineage = topics.lineage(config, [*pipeline.topics, config.state_topic]) if pipeline.has_memory else ""
+    rehearsal = DryRun(config, as_json=as_json) if dry else None
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     try:
-        asyncio.run(_run(pipeline, config, bytes_max, lineage))
+        asyncio.run(_run(pipeline, config, bytes_max, lineage, rehearsal))
     finally:
         if instance is not None:
             instance.release()
+        if rehearsal is not None:
+            rehearsal.report(last=True)
 
 
 def fix_hashes(pipeline: Pipeline) -> None:
@@ -83,11 +94,13 @@ def state_folder(config: Config) -> Path:
     return Path.home() / ".local" / "state" / "headrace"
 
 
-async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str) -> None:
-    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config), lineage=lineage)
+async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str, dry: DryRun | None) -> None:
+    worker = Worker(pipeline, config, bytes_max, state_folder=state_folder(config), lineage=lineage, dry=dry)
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
-    announcing = asyncio.ensure_future(_announce(worker, config))
+    beside = [asyncio.ensure_future(_announce(worker, config))]
+    if dry is not None:
+        beside.append(asyncio.ensure_future(dry.keep_reporting()))
     try:
         await _start(worker, config)
         done, _ = await asyncio.wait(
@@ -96,7 +109,8 @@ async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], li
         )
         del done
     finally:
-        announcing.cancel()
+        for one in beside:
+            one.cancel()
         worker.stopping()
         await worker.stop()
     if (error := worker.failed or worker.crash_reason) is not None:
@@ -121,7 +135,7 @@ async def _announce(worker: Worker, config: Config) -> None:
         "ready: %s scores %s %s as %s%s",
         worker.pipeline.name,
         worker.pipeline.wire.topic,
-        config.guarantee,
+        "dry run" if worker.dry is not None else config.guarantee,
         config.instance,
         where,
     )

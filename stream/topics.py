@@ -61,6 +61,19 @@ def prepare(
     return _bytes_max(admin, outputs)
 
 
+def look(config: Config, inputs: Sequence[str], *, state: bool, learns: bool) -> dict[str, int]:
+    """Wait for the broker and for the input to be there; make nothing. Return the largest record of each output."""
+    heard: deque[KafkaError] = deque(maxlen=1)
+    admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
+    cluster, known = _known(admin, config, lambda: False, heard)
+    if missing := [topic for topic in inputs if topic not in known]:
+        raise TopicMissing(f"on {config.broker} there is no topic {', '.join(missing)}, and a dry run makes none")
+    outputs = outputs_of(config, inputs, state=state, learns=learns)
+    limits = dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
+    there = [topic for topic in outputs if topic in known]
+    return limits | (_bytes_max(admin, there) if there and not cluster.startswith(MOCK_CLUSTER) else {})
+
+
 def outputs_of(config: Config, inputs: Sequence[str], *, state: bool, learns: bool) -> list[str]:
     """Return the topics that a pipeline writes, its changelog last."""
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
