@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headrace.schemas.config import Config
+from headrace.schemas.dead_letter import Reason
+from headrace.schemas.errors import BadConfig
 
 PIPELINE = "a Python file, a folder with a pipeline.py, or a module"
 AsConfig = Callable[..., Config]  # from what was given on the command line, and the environment
@@ -19,6 +21,42 @@ def add(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], c
     doctor.add_argument("--json", action="store_true", help="print an object of JSON for each check")
     add_options(doctor)
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
+
+    _add_dlq(commands, add_options, configured)
+
+
+def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
+    dlq = commands.add_parser("dlq", help="look at what cannot be scored, and have it scored again")
+    dlq.set_defaults(command=lambda options: _dlq(options, configured, os.environ))
+    whats = dlq.add_subparsers(required=True, metavar="WHAT", dest="what")
+    ls = whats.add_parser("ls", help="count dead letters by reason, with the newest of each")
+    show = whats.add_parser("show", help="print one, with its headers and its value as it came")
+    retry = whats.add_parser("retry", help="publish them to where they came from, each once")
+    for parser in (ls, show, retry):
+        parser.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    show.add_argument("place", metavar="PARTITION:OFFSET", help="which, as ls prints it")
+    retry.add_argument("--reason", metavar="R", help="those of this reason alone")
+    retry.add_argument("--limit", type=int, metavar="N", help="N at the most")
+    retry.add_argument("--dry-run", action="store_true", help="publish nothing; print how many it would be")
+    for parser in (ls, show, retry):
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_options(parser)
+
+
+def _dlq(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ)
+    if options.what == "retry" and options.reason and options.reason not in (reasons := [*Reason, "unknown"]):
+        raise BadConfig([f"--reason {options.reason}: allowed are {', '.join(reasons)}"])
+    from headrace.stream import dead_letters, failpoint, load  # noqa: PLC0415 - late, as above
+
+    failpoint.arm(environ)
+    pipeline = load.load_pipeline(options.path)
+    if options.what == "ls":
+        return dead_letters.ls(pipeline, config, as_json=options.json)
+    if options.what == "show":
+        return dead_letters.show(pipeline, config, options.place, as_json=options.json)
+    chosen = {"reason": options.reason, "limit": options.limit, "dry": options.dry_run}
+    return dead_letters.retry(pipeline, config, **chosen, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
