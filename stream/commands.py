@@ -10,11 +10,17 @@ from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig
 
 PIPELINE = "a Python file, a folder with a pipeline.py, or a module"
+TEMPLATES = ("fraud", "clicks")
 AsConfig = Callable[..., Config]  # from what was given on the command line, and the environment
 
 
 def add(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
     """Add the commands to the parser. What they do is loaded when they are run, so that help comes at once."""
+    init = commands.add_parser("init", help="make a project that runs and has a passing test, to begin from")
+    init.add_argument("name", metavar="NAME", help="a folder, which is made; its name is the pipeline's")
+    init.add_argument("--template", choices=TEMPLATES, default="fraud", help="what it begins as (default: fraud)")
+    init.set_defaults(command=_init)
+
     doctor = commands.add_parser("doctor", help="look for everything that could be wrong before the start")
     doctor.add_argument("path", metavar="PIPELINE", help=PIPELINE)
     doctor.add_argument("--all", action="store_true", help="print the checks that are well, too")
@@ -57,6 +63,12 @@ def _dlq(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str
         return dead_letters.show(pipeline, config, options.place, as_json=options.json)
     chosen = {"reason": options.reason, "limit": options.limit, "dry": options.dry_run}
     return dead_letters.retry(pipeline, config, **chosen, as_json=options.json)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from headrace.stream import init  # noqa: PLC0415 - late, as below
+
+    return init.main(options.name, template=options.template)
 
 
 def _doctor(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
