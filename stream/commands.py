@@ -29,6 +29,8 @@ def add(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], c
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
 
     _add_dlq(commands, add_options, configured)
+    _add_schema(commands)
+    _add_topics(commands, add_options, configured)
 
 
 def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
@@ -47,6 +49,49 @@ def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], Non
     for parser in (ls, show, retry):
         parser.add_argument("--json", action="store_true", help="print JSON")
         add_options(parser)
+
+
+def _add_schema(commands: Any) -> None:
+    schema = commands.add_parser("schema", help="say whether today's events can be read as those of before")
+    schema.set_defaults(command=_schema)
+    whats = schema.add_subparsers(required=True, metavar="WHAT", dest="what")
+    show = whats.add_parser("show", help="print the class of the events as JSON Schema, to be kept")
+    check = whats.add_parser("check", help="compare it with a schema that was kept, or read events that were")
+    for parser in (show, check):
+        parser.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    check.add_argument("old", metavar="OLD", help="what schema show printed before, or events as lines of JSON")
+    check.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from headrace.stream import schema  # noqa: PLC0415 - late, as below
+
+    if options.what == "show":
+        return schema.show(options.path)
+    return schema.check(options.path, options.old, as_json=options.json)
+
+
+def _add_topics(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
+    topics = commands.add_parser("topics", help="say which topics a pipeline needs, and make them")
+    topics.set_defaults(command=lambda options: _topics(options, configured, os.environ))
+    whats = topics.add_subparsers(required=True, metavar="WHAT", dest="what")
+    plan = whats.add_parser("plan", help="print what would be done; ends with 1 where there is anything")
+    apply = whats.add_parser("apply", help="do it; what would take keys from their past is refused")
+    for parser in (plan, apply):
+        parser.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+        parser.add_argument("--partitions", type=int, metavar="N", help="how many the events should have")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_options(parser)
+
+
+def _topics(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ)
+    if options.partitions is not None and options.partitions < 1:
+        raise BadConfig([f"--partitions {options.partitions}: a topic has one at the least"])
+    from headrace.stream import load, topic_plan  # noqa: PLC0415 - late, as below
+
+    chosen = {"apply": options.what == "apply", "partitions": options.partitions, "as_json": options.json}
+    return topic_plan.main(load.load_pipeline(options.path), config, **chosen)
 
 
 def _dlq(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
