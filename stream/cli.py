@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(config)
     config.set_defaults(command=_config)
 
-    more.add(commands, _add_options, _options)
+    more.add(parser, commands, _add_options, _options)
     return parser
 
 

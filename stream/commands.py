@@ -10,11 +10,17 @@ from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig
 
 PIPELINE = "a Python file, a folder with a pipeline.py, or a module"
+SHELLS = ("bash", "zsh", "fish")
 TEMPLATES = ("fraud", "clicks")
 AsConfig = Callable[..., Config]  # from what was given on the command line, and the environment
 
 
-def add(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
+def add(
+    parser: argparse.ArgumentParser,
+    commands: Any,
+    add_options: Callable[[argparse.ArgumentParser], None],
+    configured: AsConfig,
+) -> None:
     """Add the commands to the parser. What they do is loaded when they are run, so that help comes at once."""
     init = commands.add_parser("init", help="make a project that runs and has a passing test, to begin from")
     init.add_argument("name", metavar="NAME", help="a folder, which is made; its name is the pipeline's")
@@ -31,6 +37,9 @@ def add(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], c
     _add_dlq(commands, add_options, configured)
     _add_schema(commands)
     _add_topics(commands, add_options, configured)
+    completion = commands.add_parser("completion", help="print what a shell needs to complete this command line")
+    completion.add_argument("shell", choices=SHELLS, help="source <(headrace completion bash)")
+    completion.set_defaults(command=lambda options: _complete(parser, options.shell))
 
 
 def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
@@ -108,6 +117,12 @@ def _dlq(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str
         return dead_letters.show(pipeline, config, options.place, as_json=options.json)
     chosen = {"reason": options.reason, "limit": options.limit, "dry": options.dry_run}
     return dead_letters.retry(pipeline, config, **chosen, as_json=options.json)
+
+
+def _complete(parser: argparse.ArgumentParser, shell: str) -> int:
+    from headrace.stream import completion  # noqa: PLC0415 - late, as below
+
+    return completion.main(parser, shell)
 
 
 def _init(options: argparse.Namespace) -> int:
