@@ -22,6 +22,7 @@ import pytest
 from headrace import Linear, save_static
 from headrace.schemas.config import configure, from_pairs, from_toml
 from headrace.stream import checks_here, cli, doctor, probe
+from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.finding import Finding, Verdict
 
 PIPELINE = """\
@@ -367,3 +368,10 @@ def test_what_a_pipeline_prints_is_no_part_of_the_report(folder: Path, capsys: p
     _spoil_pipeline("class Payment", "print('hello')\nclass Payment")(folder)
     _ends("doctor", "pipeline.py", "--broker", NOBODY, "--json")
     assert "hello" not in capsys.readouterr().out
+
+
+def test_the_embedded_broker_is_looked_at_as_far_as_it_answers(folder: Path) -> None:
+    with EmbeddedBroker() as broker:
+        assert set(_found(broker=broker.address)) == {"topic-input"}
+        broker.create("payments")
+        assert _found(broker=broker.address) == {}
