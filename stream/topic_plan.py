@@ -106,8 +106,10 @@ def main(pipeline: Pipeline, config: Config, *, apply: bool, partitions: int | N
         if not as_json:
             terminal.line(f"{len(todo)} to do: headrace topics apply" if todo else "nothing to do")
         return 1 if todo else 0
+    _create([step for step in todo if step.action == CREATE], cluster.admin, config)
     for step in todo:
-        _do(cluster.admin, step, config)
+        if step.action != CREATE:
+            _change(step, cluster.admin, config)
     if not as_json:
         terminal.line(f"{len(todo)} done")
     return 0
@@ -125,28 +127,37 @@ def _print(step: Step, config: Config, *, as_json: bool) -> None:
     terminal.line(f"{step.action:8}{step.topic:32}{step.role:11}{what}{f'  ({step.told})' if step.told else ''}")
 
 
-def _do(admin: Any, step: Step, config: Config) -> None:
-    if step.action == CREATE:
-        new = NewTopic(
-            step.topic,
-            num_partitions=step.partitions,
-            replication_factor=config.topic_replication,
-            config=dict(step.properties),
-        )
-        answers: Mapping[Any, Any] = admin.create_topics([new], operation_timeout=SECONDS_MAX)
-    elif step.action == GROW:
-        answers = admin.create_partitions([NewPartitions(step.topic, step.partitions)], operation_timeout=SECONDS_MAX)
-    else:
-        changes: Sequence[Any] = [
-            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-            for name, value in step.properties.items()
-        ]
-        resource = ConfigResource(ConfigResource.Type.TOPIC, step.topic, incremental_configs=list(changes))
-        answers = admin.incremental_alter_configs([resource])
-    for answer in answers.values():
+def _create(steps: Sequence[Step], admin: Any, config: Config) -> None:
+    replicas = config.topic_replication
+    new = [
+        NewTopic(one.topic, num_partitions=one.partitions, replication_factor=replicas, config=dict(one.properties))
+        for one in steps
+    ]
+    if new:
+        _hear(CREATE, admin.create_topics(new, operation_timeout=SECONDS_MAX), config)
+
+
+def _change(step: Step, admin: Any, config: Config) -> None:
+    if step.action == GROW:
+        grown = [NewPartitions(step.topic, step.partitions)]
+        _hear(GROW, admin.create_partitions(grown, operation_timeout=SECONDS_MAX), config)
+        return
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in step.properties.items()
+    ]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, step.topic, incremental_configs=entries)
+    _hear(SET, admin.incremental_alter_configs([resource]), config)
+
+
+def _hear(action: str, answers: Mapping[Any, Any], config: Config) -> None:
+    """Wait until it is done, or raise with everything that was not."""
+    problems = []
+    for topic, answer in answers.items():
         try:
             answer.result(SECONDS_MAX)
         except KafkaException as error:
             reason = clients.kafka_error(error)
             if reason.code() != clients.TOPIC_EXISTS:
-                raise TopicMissing(f"{step.action} {step.topic} on {config.broker}: {reason.str()}") from error
+                problems.append(f"{action} {getattr(topic, 'name', topic)} on {config.broker}: {reason.str()}")
+    if problems:
+        raise TopicMissing("\n  ".join(problems))

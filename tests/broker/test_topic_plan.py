@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from faults.stage import Stage
+from confluent_kafka.admin import AdminClient, ConfigResource
+from faults.stage import PIPELINE, Stage
 from faults.worker import headrace
 
 pytestmark = pytest.mark.broker
@@ -48,3 +48,32 @@ def test_a_plan_is_carried_out_once_and_what_breaks_keyed_state_is_refused(stage
     assert "PARTITIONS_CHANGED: nothing was done:" in told.stderr
     assert "take a new topic and a new group" in told.stderr
     assert len(admin.list_topics(timeout=10).topics[stage.topic].partitions) == stage.partitions
+
+
+def test_a_changelog_that_is_deleted_with_time_is_set_right_and_an_input_without_keys_past_grows(stage: Stage) -> None:
+    admin = AdminClient({"bootstrap.servers": stage.address, "log_level": 0})
+    stage.create(f"{stage.topic}-labels", stage.partitions)
+    stage.create(stage.state_topic, stage.partitions, {"cleanup.policy": "delete"})
+    given = ["--broker", stage.address, "--group", stage.group]
+    for name, topic in (
+        ("predictions", stage.predictions),
+        ("alerts", stage.alerts),
+        ("dead_letters", stage.dead_letters),
+    ):
+        given += ["--set", f"topic_{name}={topic}"]
+    for name in ("outcomes", "quality"):
+        given += ["--set", f"topic_{name}={stage.create(f'{stage.topic}-{name}', 1)}"]
+
+    def run(pipeline: Path, *arguments: str) -> str:
+        command = headrace("topics", "apply", str(pipeline), *given, *arguments)
+        environ = {"FAULTS_TOPIC": stage.topic}
+        return subprocess.run(command, cwd=stage.folder, env=environ, capture_output=True, text=True, check=True).stdout
+
+    assert "cleanup.policy=compact" in run(LEARNING)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, stage.state_topic)
+    policy = admin.describe_configs([resource])[resource].result(30)["cleanup.policy"]
+    assert policy.value == "compact"
+    run(PIPELINE, "--partitions", str(stage.partitions + 2))
+    topic = admin.list_topics(stage.topic, timeout=10).topics[stage.topic]
+    assert len(topic.partitions) == stage.partitions + 2
+    stage._topics.remove(stage.state_topic)  # which the stage takes away anyhow
