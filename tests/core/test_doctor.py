@@ -375,3 +375,9 @@ def test_the_embedded_broker_is_looked_at_as_far_as_it_answers(folder: Path) -> 
         assert set(_found(broker=broker.address)) == {"topic-input"}
         broker.create("payments")
         assert _found(broker=broker.address) == {}
+
+
+def test_every_check_has_a_fault_that_is_planted_for_it() -> None:
+    here = Path(__file__)
+    planted = here.read_text() + (here.parents[1] / "broker" / here.name).read_text()
+    assert [name for name in doctor.CHECKS if f'"{name}"' not in planted] == []
