@@ -254,6 +254,7 @@ SECRETS = ("password", "secret", "ssl.key.pem", "ssl.certificate.pem", "sasl.oau
 KAFKA = "kafka."
 TOKEN_CHARACTERS_MIN = 16
 ADDRESSES = ("alert_webhooks", "alert_slack_webhooks")  # whoever knows one may write to it
+DEFAULT = "default"  # where a value comes from that nobody gave
 
 
 class Given(NamedTuple):
@@ -385,6 +386,66 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+class Origin(NamedTuple):
+    """An option with its value, where that was given, and what was given in places that count less."""
+
+    name: str
+    value: str | int | bool
+    source: str
+    over: tuple[Given, ...] = ()
+
+
+def origins(config: Config, *layers: Mapping[str, Given]) -> list[Origin]:
+    """Return where each value of the options comes from; secrets are masked, also those that were overridden.
+
+    >>> layers = {"group": Given("cards", "headrace.toml:1")}, {"group": Given("refunds", "--group")}
+    >>> [one for one in origins(configure(*layers), *layers) if one.over]
+    [Origin(name='group', value='refunds', source='--group', over=(Given(value='cards', source='headrace.toml:1'),))]
+    """
+    shown = config.shown()
+    values = {name: shown[name] for name in OPTIONS}
+    values |= {KAFKA + name: value for name, value in sorted(shown["kafka"].items())}
+    found = []
+    for name, value in values.items():
+        given = [layer[name] for layer in layers if name in layer]
+        source = given.pop().source if given else DEFAULT
+        over = tuple(Given(masked(name, str(one.value)), one.source) for one in reversed(given))
+        found.append(Origin(name, value, source, over))
+    return found
+
+
+def json_schema() -> dict[str, Any]:
+    """Return what ``headrace.toml`` may hold as JSON Schema, for editors that complete and check TOML by it.
+
+    >>> json_schema()["properties"]["commit_interval_ms"]["maximum"]
+    60000
+    """
+    properties: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        kind = {bool: "boolean", int: "integer"}.get(type(option.default), "string")
+        text = f"{option.text}; {option.why}" if option.why else option.text
+        row: dict[str, Any] = {"type": kind, "description": text, "default": option.default}
+        if option.allowed:
+            row["enum"] = list(option.allowed)
+        if option.least is not None:
+            row |= {"minimum": option.least, "maximum": option.greatest}
+        properties[name] = row
+    values = ["string", "integer", "number", "boolean", "object"]
+    properties["kafka"] = {
+        "type": "object",
+        "description": "properties of librdkafka, for the consumer and the producer",
+        "additionalProperties": {"type": values},
+        "propertyNames": {"not": {"enum": sorted(OWNED)}},
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Options of a Headrace worker",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
 
 
 def masked(name: str, value: str) -> str:
@@ -530,14 +591,41 @@ def from_toml(text: str, source: str) -> dict[str, Given]:
     r"""Return the options in a TOML file; tables under ``kafka`` may be nested or dotted.
 
     >>> from_toml('group = "cards"\n[kafka]\nsasl.username = "me"', "headrace.toml")
-    {'group': Given(value='cards', source='headrace.toml'),
-     'kafka.sasl.username': Given(value='me', source='headrace.toml')}
+    {'group': Given(value='cards', source='headrace.toml:1'),
+     'kafka.sasl.username': Given(value='me', source='headrace.toml:3')}
     """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfig([f"{source}: not TOML: {error}"]) from None
-    return {name: Given(value, source) for name, value in _flat(table)}
+    lines = _lines(text)
+    return {name: Given(value, f"{source}:{lines[name]}" if name in lines else source) for name, value in _flat(table)}
+
+
+LINES_MAX = 1_000  # of a file of options: beyond these, where in it a value stands is not told
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Return the line in which each name of a TOML file is given: the parser does not say, so it is asked line by line.
+
+    A name was given in the first line with which the file, up to there, has it and is TOML; where that is the end of a
+    value of several lines, its first one counts.
+    """
+    found: dict[str, int] = {}
+    lines = text.split("\n")[:LINES_MAX]
+    begun = 0
+    for number, line in enumerate(lines, start=1):
+        if not begun and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        begun = begun or number
+        try:
+            table = tomllib.loads("\n".join(lines[:number]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue  # in the middle of a value
+        for name, _ in _flat(table):
+            found.setdefault(name, begun)
+        begun = 0
+    return found
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

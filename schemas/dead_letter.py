@@ -10,6 +10,7 @@ Header = tuple[str, bytes | None]
 # Connect's names: the consoles and scripts that people already have look for these.
 CONNECT = "__connect.errors."
 OURS = "headrace.errors."
+RETRIES = "headrace.retries"  # how often somebody had it scored again; not an error's, so it stays with the record
 
 
 class Reason(StrEnum):
@@ -131,3 +132,38 @@ def headers(
         f"{OURS}version": version,
     }
     return [(name, value.encode("utf-8", "replace")) for name, value in values.items()]
+
+
+_ORDER = list(
+    dict(headers(Rejection(0, Reason.NOT_JSON, ""), topic="", partition=0, offset=0, pipeline="", version=""))
+)
+
+
+def as_it_came(given: list[Header]) -> list[Header]:
+    """Return the headers that a record had before it became a dead letter: ours are at the end, in their order.
+
+    >>> ours = headers(Rejection(0, Reason.NOT_JSON, ""), topic="t", partition=0, offset=7, pipeline="p", version="1")
+    >>> as_it_came([("traceparent", b"00-1"), ("headrace.retries", b"1"), *ours])
+    [('traceparent', b'00-1'), ('headrace.retries', b'1')]
+    """
+    end, before = len(given), len(_ORDER)
+    while end and (name := given[end - 1][0]) in _ORDER and _ORDER.index(name) < before:
+        before, end = _ORDER.index(name), end - 1
+    return given[:end]
+
+
+def retried(given: list[Header]) -> list[Header]:
+    """Return the headers with which a dead letter goes to its topic again: as it came, and counted.
+
+    >>> retried([("traceparent", b"00-1")]), retried([("headrace.retries", b"1")])
+    ([('traceparent', b'00-1'), ('headrace.retries', b'1')], [('headrace.retries', b'2')])
+    """
+    came = as_it_came(given)
+    kept = [header for header in came if header[0] != RETRIES]
+    return [*kept, (RETRIES, str(retries(came) + 1).encode())]
+
+
+def retries(given: list[Header]) -> int:
+    """Return how often a record was scored again on request."""
+    told = dict(given).get(RETRIES) or b"0"
+    return int(told) if told.isdigit() else 0

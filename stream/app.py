@@ -18,6 +18,7 @@ from headrace.stream import heap
 from headrace.stream.agents import Scorer, score_events, tick
 from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
+from headrace.stream.dry_run import DryMemories, DryRun
 from headrace.stream.health import Health, Standing
 from headrace.stream.monitoring import Monitoring
 from headrace.stream.page import Page
@@ -54,6 +55,7 @@ class Worker(faust.App):
         partitions: int,
         state_folder: Path,
         lineage: str,
+        dry: DryRun | None = None,
     ) -> None:
         self.headrace = config
         self.pipeline = pipeline
@@ -68,6 +70,7 @@ class Worker(faust.App):
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
         self.health.standing = self.standing
         self.failed: BaseException | None = None
+        self.dry = dry
         super().__init__(
             config.group,
             broker=f"headrace://{config.broker.split(',')[0]}",
@@ -90,13 +93,14 @@ class Worker(faust.App):
         self._state_folder = state_folder
         self._lineage = lineage
         self._listener: Listener | None = None
-        lessons = [] if self.shared is None else [self.shared.topic]
-        slices = [] if self.monitoring is None else self.monitoring.topics
+        # What one worker does for all is no part of a dry run: lessons and slices are published by nobody there.
+        lessons = [] if self.shared is None or dry is not None else [self.shared.topic]
+        slices = () if self.monitoring is None or dry is not None else self.monitoring.topics
         records = BatchTopic(self, topics=[*pipeline.topics, *lessons, *slices])
         self.agent(records, name="score")(self._score)
         if len(pipeline.topics) > 1 or self.monitoring is not None:
             self.timer(TICK_SECONDS, name="tick")(self._tick)
-        if self.shared is not None:
+        if lessons:
             self.timer(TICK_SECONDS, name="tell")(self._tell)
         self.health.add_pages(self)
         self._add_metrics()
@@ -168,8 +172,9 @@ class Worker(faust.App):
             batch_bytes_max=min(self.bytes_max.values()),
             on_failed=self._failed_soon,
             telemetry=self.telemetry,
+            dry=self.dry,
         )
-        self._memories = Memories(
+        self._memories = (Memories if self.dry is None else DryMemories)(
             self.pipeline,
             self.headrace,
             consumer.poller,
@@ -179,11 +184,11 @@ class Worker(faust.App):
             on_restored=lambda seconds: self.telemetry.registry.observe("headrace_state_recovery_seconds", seconds),
         )
         self.add_future(self.health.beat())
-        if self.shared is not None:
+        if self.shared is not None and self.dry is None:
             self.shared.begin(consumer.poller, folder=self._state_folder / self.headrace.group, lineage=self._lineage)
             self._listener = Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere)
             self._listener.start()
-        if self.monitoring is not None:
+        if self.monitoring is not None and self.dry is None:
             folder = self._state_folder / self.headrace.group
             self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
         if self._page is not None:

@@ -2,8 +2,10 @@
 
 import argparse
 import getpass
+import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +21,17 @@ from headrace.schemas.config import (
     from_environment,
     from_pairs,
     from_toml,
+    json_schema,
+    origins,
 )
 from headrace.schemas.errors import BadConfig, BadReference, HeadraceError
 from headrace.schemas.position import COMMITTED, EARLIEST, LATEST, NONE, WORDS, Asked, Position
+from headrace.stream import commands as more
 
 FORMATS = ("jsonl", "csv", "parquet")
 EXAMPLES = ("ctr", "fraud")
 CONFIG_FILE = "headrace.toml"
+COLUMN_MAX = 60  # where what stands beside the options begins at the latest
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,12 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         code = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has read enough, as head does; the interpreter would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except HeadraceError as error:
         print(f"{error.code}: {error}", file=sys.stderr, flush=True)  # noqa: T201
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
     sys.exit(code)
 
 
@@ -49,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a pipeline on a broker until Ctrl-C")
     run.add_argument("path", metavar="PATH", help="a Python file, a folder with a pipeline.py, or a module")
+    run.add_argument("--dry-run", action="store_true", help="publish and commit nothing; print what would have been")
+    run.add_argument("--json", action="store_true", help="with --dry-run: print it as lines of JSON")
     _add_options(run)
     run.set_defaults(command=_run)
 
@@ -125,9 +137,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     learn.set_defaults(command=_learn)
 
-    config = commands.add_parser("config", help="show every option, its value and its bounds")
+    config = commands.add_parser("config", help="show every option, its value, its bounds, and where it comes from")
+    config.add_argument(
+        "what",
+        nargs="?",
+        choices=("list", "show", "schema"),
+        default="list",
+        help="list: what each is and may be (default); show: what each is set to, and where; schema: JSON Schema",
+    )
+    config.add_argument("--json", action="store_true", help="print what show shows as JSON")
     _add_options(config)
     config.set_defaults(command=_config)
+
+    more.add(parser, commands, _add_options, _options)
     return parser
 
 
@@ -172,6 +194,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(options: argparse.Namespace, environ: Mapping[str, str], **defaults: str) -> Config:
+    return configure(*_layers(options, environ, **defaults))
+
+
+def _layers(options: argparse.Namespace, environ: Mapping[str, str], **defaults: str) -> list[dict[str, Given]]:
+    """Return what was given for the options and where, what counts more after what counts less."""
     file = Path(options.config or CONFIG_FILE)
     from_file = {}
     if file.is_file():
@@ -187,10 +214,12 @@ def _options(options: argparse.Namespace, environ: Mapping[str, str], **defaults
         if given := getattr(options, flag, None):
             flags[name] = Given(",".join(given), f"--{flag}")
     ours = {name: Given(value, "the command") for name, value in defaults.items()}
-    return configure(ours, from_file, from_environment(environ), from_pairs(options.pairs), flags)
+    return [ours, from_file, from_environment(environ), from_pairs(options.pairs), flags]
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.json and not options.dry_run:
+        raise BadConfig(["--json: a worker logs to standard error; with --dry-run what it would publish is printed"])
     config = _options(options, os.environ)
     # Late, because the clients take a moment to import, and a wrong option should be told at once.
     from headrace.stream import failpoint, load  # noqa: PLC0415
@@ -198,7 +227,7 @@ def _run(options: argparse.Namespace) -> int:
 
     set_up_logging(config.log_level)
     failpoint.arm(os.environ)
-    run(load.load_pipeline(options.path), config)
+    run(load.load_pipeline(options.path), config, dry=options.dry_run, as_json=options.json)
     return 0
 
 
@@ -365,7 +394,33 @@ def _user() -> str:
 
 
 def _config(options: argparse.Namespace) -> int:
-    shown = _options(options, os.environ).shown()
+    if options.what == "schema":
+        print(json.dumps(json_schema(), indent=2))  # noqa: T201
+        return 0
+    layers = _layers(options, os.environ)
+    config = configure(*layers)
+    if options.what == "list" and not options.json:
+        _list(config)
+        return 0
+    found = origins(config, *layers)
+    if options.json:
+        for one in found:
+            print(json.dumps({**one._asdict(), "over": [given._asdict() for given in one.over]}))  # noqa: T201
+        return 0
+    written = [f"{one.name} = {_toml(one.value)}" for one in found]
+    width = max(len(line) for line in written if len(line) < COLUMN_MAX)
+    for line, one in zip(written, found, strict=True):
+        over = "".join(f", over {_toml(given.value)} of {given.source}" for given in one.over)
+        print(f"{line:{width}}  # {one.source}{over}")  # noqa: T201
+    return 0
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # of strings, numbers and truths both write the same
+
+
+def _list(config: Config) -> None:
+    shown = config.shown()
     for name, option in OPTIONS.items():
         bounds = ", ".join(option.allowed) or (
             f"{option.least} to {option.greatest}" if option.least is not None else ""
@@ -374,7 +429,6 @@ def _config(options: argparse.Namespace) -> int:
         print(f"    {option.text}{f' [{bounds}]' if bounds else ''}")  # noqa: T201
     for name, value in sorted(shown["kafka"].items()):
         print(f"kafka.{name} = {value}")  # noqa: T201
-    return 0
 
 
 if __name__ == "__main__":

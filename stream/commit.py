@@ -17,7 +17,7 @@ from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, failpoint
 from headrace.stream.helper import Helper
 from headrace.stream.poller import Place, Poller, noted
-from headrace.stream.producers import REQUEST_SECONDS_MAX, Producers
+from headrace.stream.producers import REQUEST_SECONDS_MAX, Dry, Producers
 from headrace.stream.telemetry import Tally, Telemetry
 
 log = logging.getLogger("headrace.commit")
@@ -111,12 +111,16 @@ class Committer:
         batch_bytes_max: int,
         on_failed: Callable[[BaseException], None],
         telemetry: Telemetry | None = None,
+        dry: Dry | None = None,
     ) -> None:
         self._telemetry = telemetry or Telemetry()
         self._config = config
+        self._dry = dry
         self._poller = poller
         self._on_failed = on_failed
-        self._producers = Producers(config, poller, batch_bytes_max=batch_bytes_max, on_given_up=self._renew_later)
+        self._producers = Producers(
+            config, poller, batch_bytes_max=batch_bytes_max, on_given_up=self._renew_later, dry=dry
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="headrace-commit")
         self._helper = Helper("headrace-commit-helper")
         self._lock = threading.Lock()
@@ -508,7 +512,10 @@ class Committer:
 
     def _commit_offsets(self, offsets: dict[Place, int], notes: dict[Place, str]) -> None:
         failpoint.reached("before_commit")
-        self._poller.commit(offsets, self._producers.gives_up, notes=notes)
+        if self._dry is not None:  # here and in its producer is all that a dry run leaves out
+            self._dry.moved(noted(offsets, notes))
+        else:
+            self._poller.commit(offsets, self._producers.gives_up, notes=notes)
         failpoint.reached("after_commit")
         self._done(offsets, notes)
 

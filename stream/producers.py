@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -22,6 +22,16 @@ REQUEST_SECONDS_MAX = 5.0
 BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.1, 5.0
 # A broker that has just started may not know of every topic yet. One that is not there for this long is gone.
 GONE_SECONDS, GONE_PAUSE_SECONDS, GONE_REQUEST_SECONDS_MAX = 3.0, 0.2, 2.0
+
+
+class Dry(Protocol):
+    """What stands where a broker would, in a run that publishes and commits nothing: ``DryRun``."""
+
+    def producer(self) -> Any:
+        """Return what takes a producer's place."""
+
+    def moved(self, offsets: Any) -> None:
+        """Take offsets that would have been committed."""
 
 
 class Producers:
@@ -48,9 +58,16 @@ class Producers:
     """
 
     def __init__(
-        self, config: Config, poller: Poller, *, batch_bytes_max: int, on_given_up: Callable[[], None]
+        self,
+        config: Config,
+        poller: Poller,
+        *,
+        batch_bytes_max: int,
+        on_given_up: Callable[[], None],
+        dry: Dry | None = None,
     ) -> None:
         self.current: Producer | None = None
+        self._dry = dry
         self.giving_up = threading.Event()
         self.closing = False
         self._broker = config.broker
@@ -72,6 +89,9 @@ class Producers:
         """Make one in place of the one that is there; False, and there is none, if it was given up."""
         self.drop()
         self._refused = None
+        if self._dry is not None:
+            self.current = self._dry.producer()
+            return True
         producer = Producer(
             {
                 **self._settings,
@@ -170,7 +190,7 @@ class Producers:
 
     def _gone(self, topics: Iterable[str]) -> set[str]:
         producer, asked = self.current, set(topics)
-        if producer is None or not asked:
+        if producer is None or not asked or self._dry is not None:
             return set()
         try:
             # All topics, because a broker may make the one that it is asked for by name.

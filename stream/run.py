@@ -21,16 +21,22 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import BadConfig, HeadraceError
 from headrace.stream import clients, health, heap, shared, topics
 from headrace.stream.app import Worker
+from headrace.stream.dry_run import DryRun, rehearsed
 from headrace.stream.instance import Instance
 
 log = logging.getLogger("headrace")
 
 
-def run(pipeline: Pipeline, config: Config) -> None:
-    """Run the pipeline; return after a clean stop, raise what ended it otherwise."""
+def run(pipeline: Pipeline, config: Config, *, dry: bool = False, as_json: bool = False) -> None:
+    """Run the pipeline; return after a clean stop, raise what ended it otherwise.
+
+    A ``dry`` run publishes and commits nothing, and prints what it would have, as JSON or for a person.
+    """
     fix_hashes(pipeline)
     heap.limit()
     config = msgspec.structs.replace(config, group=config.group or pipeline.name)
+    if dry:
+        config = rehearsed(config)
     clients.check(config)
     shared.check(pipeline, config)
     health.check_port(config.web_port, config.web_host)
@@ -53,30 +59,28 @@ def run(pipeline: Pipeline, config: Config) -> None:
         config = msgspec.structs.replace(config, assignment="range")
     for role, why in pipeline.without_reasons.items():
         log.warning("reasons: the %s model gives none: %s", role, why)
-    bytes_max = topics.prepare(
-        config,
-        pipeline.topics,
-        state=pipeline.has_memory,
-        learns=pipeline.learns,
-        shares=pipeline.shares,
-        watches=pipeline.watch is not None,
-    )
-    names = [*pipeline.topics, config.state_topic]
-    if pipeline.shares:
-        names += [config.lessons_topic, config.learner_state_topic]
-    if pipeline.watch is not None:
-        names += [config.slices_topic, config.slices_state_topic]
-    lineage = topics.lineage(config, names) if pipeline.has_memory else ""
+    find = topics.look if dry else topics.prepare
+    bytes_max, lineage = find(config, pipeline.topics, **topics.asked_by(pipeline)), ""
+    if pipeline.has_memory and not dry:
+        names = [*pipeline.topics, config.state_topic]
+        if pipeline.shares:
+            names += [config.lessons_topic, config.learner_state_topic]
+        if pipeline.watch is not None:
+            names += [config.slices_topic, config.slices_state_topic]
+        lineage = topics.lineage(config, names)
+    rehearsal = DryRun(config, as_json=as_json) if dry else None
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     try:
         count = topics.partitions(config, pipeline.wire.topic) if pipeline.watch is not None else 0
-        asyncio.run(_run(pipeline, config, bytes_max, lineage, count))
+        asyncio.run(_run(pipeline, config, bytes_max, lineage, count, rehearsal))
     finally:
         if instance is not None:
             instance.release()
+        if rehearsal is not None:
+            rehearsal.report(last=True)
 
 
 def fix_hashes(pipeline: Pipeline) -> None:
@@ -99,12 +103,16 @@ def state_folder(config: Config) -> Path:
     return Path.home() / ".local" / "state" / "headrace"
 
 
-async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str, partitions: int) -> None:
+async def _run(
+    pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str, partitions: int, dry: DryRun | None
+) -> None:
     folder = state_folder(config)
-    worker = Worker(pipeline, config, bytes_max, partitions=partitions, state_folder=folder, lineage=lineage)
+    worker = Worker(pipeline, config, bytes_max, partitions=partitions, state_folder=folder, lineage=lineage, dry=dry)
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
-    announcing = asyncio.ensure_future(_announce(worker, config))
+    beside = [asyncio.ensure_future(_announce(worker, config))]
+    if dry is not None:
+        beside.append(asyncio.ensure_future(dry.keep_reporting()))
     try:
         await _start(worker, config)
         done, _ = await asyncio.wait(
@@ -113,7 +121,8 @@ async def _run(pipeline: Pipeline, config: Config, bytes_max: dict[str, int], li
         )
         del done
     finally:
-        announcing.cancel()
+        for one in beside:
+            one.cancel()
         worker.stopping()
         await worker.stop()
     if (error := worker.failed or worker.crash_reason) is not None:
@@ -139,7 +148,7 @@ async def _announce(worker: Worker, config: Config) -> None:
         "ready: %s scores %s %s as %s%s",
         worker.pipeline.name,
         worker.pipeline.wire.topic,
-        config.guarantee,
+        "dry run" if worker.dry is not None else config.guarantee,
         config.instance,
         where,
     )

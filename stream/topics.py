@@ -9,6 +9,7 @@ from typing import Any, cast
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
+from headrace.models.pipeline import Pipeline
 from headrace.schemas.config import Config
 from headrace.schemas.errors import PartitionsChanged, TopicMissing
 from headrace.stream import clients
@@ -20,6 +21,12 @@ BYTES_MAX_DEFAULT = 1_048_588  # the broker's own default of max.message.bytes
 MOCK_CLUSTER = "mockCluster"  # how librdkafka's mock names itself
 # What a record weighs beside its key, value and headers, with room to spare.
 RECORD_OVERHEAD_BYTES = 512
+# Of the changelog. Small segments are cleaned soon, and the log stays near the size of the state.
+STATE_PROPERTIES = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
+# What one worker does for all partitions, by the option's name: what is handed in, what is told, and the changelog.
+_LEARNER_TOPICS = ("lessons_topic", "learner_topic", "learner_state_topic")
+_WATCH_TOPICS = ("slices_topic", "slices_state_topic")
+_IN_PASSING = ("lessons_topic", "slices_topic")  # read once, and kept as long as any record
 
 
 def prepare(
@@ -41,16 +48,8 @@ def prepare(
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
-    outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
-    if len(inputs) > 1:
-        outputs.append(config.topic_outcomes)
-    if learns:
-        outputs.append(config.topic_quality)
-    if state:
-        outputs.append(config.state_topic)
-    single = [config.lessons_topic, config.learner_topic, config.learner_state_topic] if shares else []
-    single += [config.slices_topic, config.slices_state_topic] if watches else []
-    outputs += single
+    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches)
+    single = single_of(config, shares=shares, watches=watches)
     read_too = [config.topic_acknowledgements] if watches else []
     if doubled := sorted({topic for topic in outputs if outputs.count(topic) > 1}):
         raise TopicMissing(f"topic {doubled[0]!r} is written for two purposes; set topic_lessons or another")
@@ -97,6 +96,65 @@ def see_to(config: Config, names: Sequence[str], *, stopped: Callable[[], bool] 
         _create(admin, config, missing)
 
 
+def look(
+    config: Config,
+    inputs: Sequence[str],
+    *,
+    state: bool = False,
+    learns: bool = False,
+    shares: bool = False,
+    watches: bool = False,
+) -> dict[str, int]:
+    """Wait for the broker and for the input to be there; make nothing. Return the largest record of each output."""
+    heard: deque[KafkaError] = deque(maxlen=1)
+    admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
+    cluster, known = _known(admin, config, lambda: False, heard)
+    if missing := [topic for topic in inputs if topic not in known]:
+        raise TopicMissing(f"on {config.broker} there is no topic {', '.join(missing)}, and a dry run makes none")
+    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches)
+    limits = dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
+    there = [topic for topic in outputs if topic in known]
+    return limits | (_bytes_max(admin, there) if there and not cluster.startswith(MOCK_CLUSTER) else {})
+
+
+def asked_by(pipeline: Pipeline) -> dict[str, bool]:
+    """Return what decides which topics a pipeline needs, as ``prepare``, ``look`` and ``outputs_of`` take it."""
+    return {
+        "state": pipeline.has_memory,
+        "learns": pipeline.learns,
+        "shares": pipeline.shares,
+        "watches": pipeline.watch is not None,
+    }
+
+
+def outputs_of(
+    config: Config,
+    inputs: Sequence[str],
+    *,
+    state: bool = False,
+    learns: bool = False,
+    shares: bool = False,
+    watches: bool = False,
+) -> list[str]:
+    """Return the topics that a pipeline writes, those that it reads again last."""
+    outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
+    if len(inputs) > 1:
+        outputs.append(config.topic_outcomes)
+    if learns:
+        outputs.append(config.topic_quality)
+    if state:
+        outputs.append(config.state_topic)
+    for topics, asked in ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches)):
+        outputs += [getattr(config, name) for name in topics if asked]
+    return outputs
+
+
+def single_of(config: Config, *, shares: bool, watches: bool) -> dict[str, Mapping[str, str]]:
+    """Return the topics of one partition, which one worker reads for all, with the properties that they need."""
+    names = [*(_LEARNER_TOPICS if shares else ()), *(_WATCH_TOPICS if watches else ())]
+    return {getattr(config, name): {} if name in _IN_PASSING else STATE_PROPERTIES for name in names}
+
+
 def bytes_max(config: Config, topic: str, *, create: bool) -> int:
     """Return the largest record of an output, which is created if it is missing and that is wanted and allowed."""
     admin = AdminClient(clients.admin_settings(config))
@@ -124,15 +182,12 @@ def _create_beside(admin: AdminClient, config: Config, inputs: Sequence[str], mi
             )
 
 
-# Small segments are cleaned soon, and the log stays near the size of the state.
-_COMPACTED = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
-
-
-def _create_single(admin: AdminClient, config: Config, single: Sequence[str], missing: Sequence[str]) -> None:
+def _create_single(
+    admin: AdminClient, config: Config, single: Mapping[str, Mapping[str, str]], missing: Sequence[str]
+) -> None:
     """See to it that what one worker reads for all is there, with the one partition that puts all in one order."""
-    for topic in single:
+    for topic, properties in single.items():
         if topic in missing:
-            properties = {} if topic in (config.lessons_topic, config.slices_topic) else _COMPACTED
             _create(admin, config, [topic], partitions=1, properties=properties)
         there = len(admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX).topics[topic].partitions)
         if there != 1:
@@ -147,7 +202,7 @@ def _match(admin: AdminClient, config: Config, events: str) -> None:
     known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     count = len(known[events].partitions)
     if config.state_topic not in known:
-        _create(admin, config, [config.state_topic], partitions=count, properties=_COMPACTED)
+        _create(admin, config, [config.state_topic], partitions=count, properties=STATE_PROPERTIES)
         known = admin.list_topics(timeout=REQUEST_SECONDS_MAX).topics
     there = len(known[config.state_topic].partitions)
     if there != count:

@@ -1,6 +1,8 @@
 """The command line: what is shown, what ends it, and that a mistake is told before any work is done."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,50 @@ def test_layers_are_file_then_environment_then_set_then_flag(
     assert group("--set", "group=set") == "set"
     assert group("--set", "group=set", "--set", "group=later") == "later"
     assert group("--group", "flag", "--set", "group=set") == "flag"
+
+
+def test_config_show_tells_where_each_value_is_from_and_is_a_file_of_options_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "headrace.toml").write_text('\ngroup = "fi\\"le"\nkafka.compression.type = "lz4"\n')
+    monkeypatch.setenv("HEADRACE_WEB_PORT", "8080")
+    given = ("--set", "batch_count_max=9", "--broker", "a:1", "--set", "broker=b:2")
+    assert _ends("config", "show", *given) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r'^group = "fi\\"le" +# headrace\.toml:2$', shown, flags=re.MULTILINE)
+    assert re.search(r"^web_port = 8080 +# HEADRACE_WEB_PORT$", shown, flags=re.MULTILINE)
+    assert re.search(r"^batch_count_max = 9 +# --set$", shown, flags=re.MULTILINE)
+    assert re.search(r'^broker = "a:1" +# --broker, over "b:2" of --set$', shown, flags=re.MULTILINE)
+    assert re.search(r"^linger_ms = 10 +# default$", shown, flags=re.MULTILINE)
+    (tmp_path / "written.toml").write_text(shown)
+    monkeypatch.delenv("HEADRACE_WEB_PORT")
+    assert _ends("config", "--config", "written.toml") == 0
+    again = capsys.readouterr().out
+    assert "\nweb_port = 8080\n" in again
+    assert "\nkafka.compression.type = lz4\n" in again
+
+
+def test_config_show_as_json_has_an_object_a_line_and_masks_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--set", "kafka.sasl.password=hunter2", "--set", "kafka.security.protocol=SASL_SSL"]
+    assert _ends("config", "show", "--json", *given) == 0
+    heard = capsys.readouterr().out
+    rows = {row["name"]: row for row in map(json.loads, heard.splitlines())}
+    assert set(OPTIONS) < set(rows)
+    want = {"name": "kafka.sasl.password", "value": "********", "source": "--set", "over": []}
+    assert rows["kafka.sasl.password"] == want
+    assert "hunter2" not in heard
+
+
+def test_config_schema_is_json_whatever_the_options_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _ends("config", "schema", "--set", "web_port=x") == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["web_port"]["maximum"] == 65_535
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m headrace.stream.cli config show | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] in {"0", "141"}  # it may have been through before
 
 
 def test_every_problem_is_told_and_the_code_is_two(capsys: pytest.CaptureFixture[str]) -> None:

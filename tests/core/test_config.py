@@ -16,6 +16,8 @@ from headrace.schemas.config import (
     from_environment,
     from_pairs,
     from_toml,
+    json_schema,
+    origins,
 )
 from headrace.schemas.errors import BadConfig
 
@@ -301,10 +303,10 @@ def test_a_problem_names_where_the_value_came_from() -> None:
         from_pairs(["log_level=loud"]),
         {"guarantee": Given("maybe", "--guarantee")},
     ]
-    assert [problem.split(":")[0] for problem in _problems(*layers)] == [
-        "batch_count_max = 0 (my.toml)",
+    assert [problem.split(": ")[0] for problem in _problems(*layers)] == [
+        "batch_count_max = 0 (my.toml:1)",
         "guarantee = maybe (--guarantee)",
-        "kafka.group.id (my.toml)",
+        "kafka.group.id (my.toml:3)",
         "kafka.linger.ms (HEADRACE_KAFKA_LINGER_MS)",
         "log_level = loud (--set)",
         "web_port = 70000 (HEADRACE_WEB_PORT)",
@@ -404,7 +406,7 @@ def test_every_pair_that_is_none_is_told_beside_everything_else() -> None:
 @pytest.mark.parametrize("name", ["group", "web_port", "create_topics", "log_level", "kafka.compression.type", "xyzzy"])
 @pytest.mark.parametrize("value", ["[]", "[1]", '["a", "b"]', "[{a = 1}]"])
 def test_several_values_where_one_is_expected_are_told(name: str, value: str) -> None:
-    want = f"{name} (my.toml): expected name=value, with one value"
+    want = f"{name} (my.toml:1): expected name=value, with one value"
     assert _problems(from_toml(f"{name} = {value}", "my.toml")) == (want,)
 
 
@@ -423,3 +425,65 @@ def test_toml_may_nest_dot_or_quote_the_properties() -> None:
 def test_what_is_not_toml_is_told_with_its_line() -> None:
     with pytest.raises(BadConfig, match=r"x\.toml: not TOML: .+ \(at line 2, column \d+\)"):
         from_toml("a = 1\nb b", "x.toml")
+
+
+def test_a_value_of_a_file_is_told_with_the_line_in_which_it_begins() -> None:
+    text = (
+        '# group = "not this one"\n'
+        "\n"
+        'group = "cards" # kafka\n'
+        'broker = """\n'
+        "web_port = 1\n"
+        '# a:1"""\n'
+        "[kafka]\r\n"
+        "# sasl\n"
+        'sasl.username = "me"\n'
+        '"client.id" = "it"\n'
+        "[kafka.compression]\n"
+        'type = "lz4"'
+    )
+    given = from_toml(text, "x.toml")
+    assert {name: source for name, (_, source) in given.items()} == {
+        "group": "x.toml:3",
+        "broker": "x.toml:4",
+        "kafka.sasl.username": "x.toml:9",
+        "kafka.client.id": "x.toml:10",
+        "kafka.compression.type": "x.toml:12",
+    }
+
+
+def test_a_file_that_is_very_long_is_read_all_the_same() -> None:
+    given = from_toml("# nothing\n" * 5_000 + 'group = "cards"', "x.toml")
+    assert given == {"group": Given("cards", "x.toml")}
+
+
+def test_each_value_is_told_with_where_it_was_given_and_what_it_overrides() -> None:
+    layers = (
+        {"group": Given("a", "headrace.toml:1"), "kafka.sasl.password": Given("hunter1", "headrace.toml:2")},
+        {
+            "kafka.sasl.password": Given("hunter2", "HEADRACE_KAFKA_SASL_PASSWORD"),
+            "group": Given("b", "HEADRACE_GROUP"),
+        },
+        {"group": Given("c", "--set"), "allow_insecure": Given("true", "--set")},
+    )
+    found = {one.name: one for one in origins(configure(*layers), *layers)}
+    assert list(found) == [*OPTIONS, "kafka.sasl.password"]
+    assert found["group"][1:] == ("c", "--set", (Given("b", "HEADRACE_GROUP"), Given("a", "headrace.toml:1")))
+    assert found["web_port"][1:] == (0, "default", ())
+    assert found["allow_insecure"].value is True
+    assert found["kafka.sasl.password"].source == "HEADRACE_KAFKA_SASL_PASSWORD"
+    assert "hunter" not in repr(found)
+
+
+def test_the_schema_for_editors_has_every_option_with_its_bounds_and_no_other() -> None:
+    schema = json_schema()
+    assert list(schema["properties"]) == [*OPTIONS, "kafka"]
+    assert schema["additionalProperties"] is False
+    for name, option in OPTIONS.items():
+        row = schema["properties"][name]
+        assert isinstance(option.default, {"boolean": bool, "integer": int, "string": str}[row["type"]]), name
+        assert (row.get("minimum"), row.get("maximum")) == (option.least, option.greatest)
+        assert tuple(row.get("enum", ())) == option.allowed
+        assert row["default"] == option.default
+        assert option.text in row["description"]
+    assert set(schema["properties"]["kafka"]["propertyNames"]["not"]["enum"]) == set(OWNED)

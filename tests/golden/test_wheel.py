@@ -119,6 +119,25 @@ def test_installed_wheel_has_the_command_and_the_transport(python: Path, tmp_pat
     assert "headrace.stream." in _run(python, code, tmp_path).stdout
 
 
+def test_first_minute_with_the_installed_wheel_is_init_test_and_demo(python: Path, tmp_path: Path) -> None:
+    command = (
+        "headrace init fraud && cd fraud && make test && headrace demo --events 1000 && headrace score . events.jsonl"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "PYTHON"))}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env={**inherited, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+    assert "every event has exactly one prediction" in done.stdout
+    assert "200 rows scored, 0 rejected" in done.stderr
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_have_no_bare_name(python: Path, tmp_path: Path, package: str) -> None:
     elsewhere = _run(python, f"import {package}", tmp_path)
