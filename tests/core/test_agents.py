@@ -23,7 +23,7 @@ RAISED = [MemoryError("full"), ValueError("odd"), SystemExit(0), KeyboardInterru
 
 class FakeScorer:
     busy = False
-    shared = None
+    shared = monitoring = None
 
     def __init__(self, raised: BaseException, at: int) -> None:
         self.turn = asyncio.Lock()
