@@ -28,7 +28,7 @@ from headrace.schemas.errors import HeadraceError
 from headrace.stream import clients, probe
 from headrace.stream.finding import Finding, Patient, fail, warn
 from headrace.stream.slice import Reader
-from headrace.stream.topics import MOCK_CLUSTER, STATE_PROPERTIES, asked_by, outputs_of
+from headrace.stream.topics import MOCK_CLUSTER, STATE_PROPERTIES, asked_by, outputs_of, single_of
 
 ANSWER_SECONDS_MAX = 10.0
 SKEW_SECONDS_MAX = 5.0
@@ -238,12 +238,17 @@ def topics(patient: Patient) -> Iterator[Finding]:
     inputs = list(pipeline.topics)
     outputs = outputs_of(config, inputs, **asked_by(pipeline))
     state = config.state_topic if pipeline.has_memory else ""
+    watches = pipeline.watch is not None
+    single = single_of(config, shares=pipeline.shares, watches=watches)
+    read_too = [config.topic_acknowledgements] if watches else []
     if both := sorted(set(outputs) & set(inputs)):
         told = f"{both[0]} is read and written by the same pipeline"
         yield fail("topics-apart", told, "set topic_predictions or another")
-    hidden = yield from _rights(cluster, config, inputs, outputs)
-    yield from _missing(cluster, config, inputs, [name for name in outputs if name not in inputs], hidden)
-    known = patient.topics = cluster.known([*inputs, *outputs])
+    reads = [*inputs, *read_too, *([state] if state else []), *single]
+    hidden = yield from _rights(cluster, config, reads, outputs)
+    made = [name for name in [*read_too, *outputs] if name not in inputs]
+    yield from _missing(cluster, config, inputs, made, hidden)
+    known = patient.topics = cluster.known([*inputs, *read_too, *outputs])
     events = known.get(inputs[0])
     if events is not None:
         for name in inputs[1:]:
@@ -254,12 +259,18 @@ def topics(patient: Patient) -> Iterator[Finding]:
         if state in known and known[state].partitions != events.partitions:
             told = f"{inputs[0]} has {events.partitions} partitions, and {state} has {known[state].partitions}"
             yield fail("state-partitions", told, "give the input its old number again, or take a new --group")
-    if state in known and (policy := known[state].properties.get("cleanup.policy", "compact")) != "compact":
-        yield fail(
-            "state-compacted",
-            f"{state} has cleanup.policy={policy}: what features remember is deleted with time",
-            f"set cleanup.policy={STATE_PROPERTIES['cleanup.policy']} on the topic",
-        )
+    for name in single:
+        # The embedded broker makes every topic with the same number, and nothing of it is kept.
+        if name in known and known[name].partitions != 1 and not cluster.is_mock:
+            told = f"{name} has {known[name].partitions} partitions: what one worker reads for all has one order"
+            yield fail("state-partitions", told, "make the topic anew with one partition, or name another")
+    for name in [state, *(name for name, properties in single.items() if properties)]:
+        if name in known and (policy := known[name].properties.get("cleanup.policy", "compact")) != "compact":
+            yield fail(
+                "state-compacted",
+                f"{name} has cleanup.policy={policy}: what is remembered there is deleted with time",
+                f"set cleanup.policy={STATE_PROPERTIES['cleanup.policy']} on the topic",
+            )
     yield from _kept(pipeline, known)
     yield from _sizes(config, known, inputs)
 
@@ -294,7 +305,7 @@ def _rights(
 
 
 def _operations(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> list[Any]:
-    # The changelog, last of the outputs, is read too.
+    # Changelogs, and what one worker reads for all, are both.
     return [AclOperation.READ] * (name in inputs) + [AclOperation.WRITE] * (name in outputs)
 
 

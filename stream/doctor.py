@@ -104,7 +104,7 @@ STAGES = (
             "topic-output": "the topics of the outputs are there, or may be created",
             "topic-replication": "there are as many brokers as replicas",
             "topic-labels-partitions": "labels have as many partitions as events",
-            "state-partitions": "the changelog has as many partitions as the events",
+            "state-partitions": "the changelog has as many partitions as the events, and what is read for all has one",
             "state-compacted": "the changelog is compacted, and nothing of it is deleted",
             "topic-compacted": "the input is not compacted",
             "retention": "the input is kept for as long as labels may take",

@@ -18,11 +18,12 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import BrokerNotAvailable, PartitionsChanged, TopicMissing
 from headrace.stream import clients, terminal
 from headrace.stream.checks_broker import Cluster, Topic
-from headrace.stream.topics import STATE_PROPERTIES, asked_by, outputs_of
+from headrace.stream.topics import STATE_PROPERTIES, asked_by, outputs_of, single_of
 
 SECONDS_MAX = 30.0
 KEEP, CREATE, GROW, SET, REFUSE = "keep", "create", "grow", "set", "refuse"
 POLICY = "cleanup.policy"
+SINGLE = "for all"  # the role of what one worker reads for all
 
 
 class Step(NamedTuple):
@@ -42,28 +43,33 @@ def planned(
     """Return a step for each topic. ``partitions`` is how many the events should have, where somebody says so.
 
     Labels and the changelog have as many partitions as the events: a label lies where its event does, and a key's past
-    where the key does. So where anything is kept by key, the number never changes.
+    where the key does. So where anything is kept by key, the number never changes. What one worker reads for all has
+    one partition, which puts all in one order.
     """
-    inputs = list(pipeline.topics)
+    inputs, watches = list(pipeline.topics), pipeline.watch is not None
     outputs = outputs_of(config, inputs, **asked_by(pipeline))
+    single = single_of(config, shares=pipeline.shares, watches=watches)
     events, state = known.get(inputs[0]), config.state_topic if pipeline.has_memory else ""
     wanted = partitions or (events.partitions if events is not None else config.topic_partitions)
     keyed = bool(state) or len(inputs) > 1
-    bound = {state, *inputs} - {""}  # topics of one number of partitions
+    counts = dict.fromkeys({state, *inputs} - {""}, wanted) | dict.fromkeys(single, 1)  # those that must be so many
     roles = dict(zip(inputs, ("events", "labels"), strict=False)) | dict.fromkeys(outputs, "output")
+    if watches:
+        roles[config.topic_acknowledgements] = "read too"
     if state:
         roles[state] = "changelog"
+    roles |= dict.fromkeys(single, SINGLE)
     steps = []
     for name, role in roles.items():
-        count = wanted if name in bound else config.topic_partitions
-        properties = STATE_PROPERTIES if role == "changelog" else {}
+        count = counts.get(name, config.topic_partitions)
+        properties = STATE_PROPERTIES if role == "changelog" else single.get(name, {})
         there = known.get(name)
         if there is None:
             steps.append(Step(name, role, CREATE, count, properties))
-        elif name in bound and there.partitions != count:
+        elif name in counts and there.partitions != count:
             steps.append(_other_count(name, role, there.partitions, count, inputs[0], keyed=keyed))
-        elif role == "changelog" and (policy := there.properties.get(POLICY, "compact")) != "compact":
-            told = f"{POLICY} is {policy}, and what features remember would be deleted with time"
+        elif properties and (policy := there.properties.get(POLICY, "compact")) != "compact":
+            told = f"{POLICY} is {policy}, and what is remembered there would be deleted with time"
             steps.append(Step(name, role, SET, count, {POLICY: "compact"}, told))
         else:
             steps.append(Step(name, role, KEEP, there.partitions, {}))
@@ -73,6 +79,9 @@ def planned(
 def _other_count(name: str, role: str, there: int, count: int, events: str, *, keyed: bool) -> Step:
     if role == "events" and not keyed and there < count:
         return Step(name, role, GROW, count, {}, f"it has {there}; keys move, and nothing is kept by key")
+    if role == SINGLE:
+        told = f"it has {there} partitions, and what one worker reads for all has one order: make it anew with 1"
+        return Step(name, role, REFUSE, there, {}, told)
     if not keyed:
         return Step(name, role, REFUSE, there, {}, f"it has {there} partitions, and Kafka takes none away")
     why = {
@@ -95,8 +104,8 @@ def main(pipeline: Pipeline, config: Config, *, apply: bool, partitions: int | N
         reason = clients.kafka_error(error).str()
         raise BrokerNotAvailable(f"no answer from {config.broker} ({reason})") from error
     inputs = list(pipeline.topics)
-    outputs = outputs_of(config, inputs, **asked_by(pipeline))
-    steps = planned(pipeline, config, cluster.known([*inputs, *outputs]), partitions=partitions)
+    names = [*inputs, *outputs_of(config, inputs, **asked_by(pipeline)), config.topic_acknowledgements]
+    steps = planned(pipeline, config, cluster.known(names), partitions=partitions)
     todo = [step for step in steps if step.action != KEEP]
     for step in steps:
         _print(step, config, as_json=as_json)

@@ -6,10 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
+from broker.test_watch import WATCHING
+from broker.test_watch import _module as watching
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from faults import reader
 from faults.poison import KINDS
 from faults.stage import Stage
+
+from headrace.schemas.codec import encode
+from headrace.stream.drift import Wanted, learn
 
 pytestmark = pytest.mark.broker
 
@@ -55,10 +61,11 @@ def _last(output: str) -> dict:
     return json.loads(lines[-1]) if lines else {}
 
 
-def test_a_dry_run_remembers_and_learns_without_a_changelog(stage: Stage) -> None:
+@pytest.mark.parametrize("learner", ["partition", "shared"])
+def test_a_dry_run_remembers_and_learns_without_a_changelog(stage: Stage, learner: str) -> None:
     stage.create(f"{stage.topic}-labels", stage.partitions)
     generator = stage.generator()
-    worker = stage.worker(pipeline=LEARNING, instance=None)
+    worker = stage.worker(pipeline=LEARNING, instance=None, env={"FAULTS_LEARNER": learner})
     worker._command += ["--dry-run"]
     worker.start().wait_until_ready()
     generator.send(400)
@@ -69,3 +76,27 @@ def test_a_dry_run_remembers_and_learns_without_a_changelog(stage: Stage) -> Non
     admin = AdminClient({"bootstrap.servers": stage.address, "log_level": 0})
     assert not [name for name in admin.list_topics(timeout=10).topics if name.startswith(stage.group)]
     assert not list(stage.folder.rglob("*.state"))
+
+
+def test_a_dry_run_counts_slices_of_a_watched_stream_and_nobody_looks_at_them(stage: Stage) -> None:
+    module = watching(stage)
+    reference, events = stage.folder / "reference.json", stage.folder / "usual.jsonl"
+    events.write_bytes(b"".join(encode(one) + b"\n" for one in module.payments(100, seed=2)))
+    learn(module.pipeline, Wanted(reference, (), "1s"), source=str(events))
+    producer = Producer({"bootstrap.servers": stage.address, "log_level": 0, "partitioner": "murmur2_random"})
+    for one in module.payments(10):
+        producer.produce(stage.topic, encode(one), one.card)
+    assert producer.flush(60) == 0
+    admin = AdminClient({"bootstrap.servers": stage.address, "log_level": 0})
+    before = set(admin.list_topics(timeout=10).topics)
+    env = {"FAULTS_REFERENCE": str(reference)}
+    worker = stage.worker(pipeline=WATCHING, env=env, kafka__auto__offset__reset="earliest", instance=None)
+    worker._command += ["--dry-run", "--json"]
+    worker.start()
+    worker.wait_for_line('"events":')
+    stage.wait_until(lambda: _last(worker.output).get("events") == 3_000, lambda: worker.tail)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0, worker.tail
+    (slices,) = [name for name in _last(worker.output)["outputs"] if name.endswith("-slices")]
+    assert _last(worker.output)["outputs"][slices] > 0
+    assert set(admin.list_topics(timeout=10).topics) - before <= {"__consumer_offsets"}, "no topic was made"

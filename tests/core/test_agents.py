@@ -23,8 +23,7 @@ RAISED = [MemoryError("full"), ValueError("odd"), SystemExit(0), KeyboardInterru
 
 class FakeScorer:
     busy = False
-    shared = None
-    monitoring = None
+    shared = monitoring = None
     stepping = False
 
     def __init__(self, raised: BaseException, at: int) -> None:

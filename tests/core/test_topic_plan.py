@@ -19,6 +19,7 @@ def learning() -> Pipeline:
 
 CONFIG = config_of(group="g", topic_partitions=4)
 OUTPUTS = ("predictions", "alerts", "dead-letters", "outcomes", "quality")
+SLICES = ("g-slices", "g-slices-state")  # one worker looks at them for all
 
 
 def _there(counts: Mapping[str, int], policy: str = "compact") -> dict[str, Topic]:
@@ -33,8 +34,8 @@ def _actions(
 
 
 def test_where_nothing_is_everything_is_made_with_as_many_partitions(learning: Pipeline) -> None:
-    names = ("transactions", "labels", *OUTPUTS, "g-state")
-    assert _actions(learning, {}) == dict.fromkeys(names, (CREATE, 4))
+    names = ("transactions", "labels", "acknowledgements", *OUTPUTS, "g-state")
+    assert _actions(learning, {}) == dict.fromkeys(names, (CREATE, 4)) | dict.fromkeys(SLICES, (CREATE, 1))
     (state,) = [step for step in planned(learning, CONFIG, {}) if step.topic == "g-state"]
     assert state.properties["cleanup.policy"] == "compact"
 
@@ -75,5 +76,26 @@ def test_a_changelog_that_is_deleted_with_time_is_set_right(learning: Pipeline) 
 
 
 def test_topics_as_they_should_be_are_left_alone(learning: Pipeline) -> None:
-    known = _there(dict.fromkeys(("transactions", "labels", *OUTPUTS, "g-state"), 4))
-    assert set(_actions(learning, known).values()) == {(KEEP, 4)}
+    known = _there(dict.fromkeys(("transactions", "labels", "acknowledgements", *OUTPUTS, "g-state"), 4))
+    known |= _there(dict.fromkeys(SLICES, 1))
+    assert _actions(learning, known) == {name: (KEEP, topic.partitions) for name, topic in known.items()}
+
+
+def test_what_one_worker_reads_for_all_has_one_partition_or_is_refused(learning: Pipeline) -> None:
+    known = _there({"transactions": 4, "g-slices": 3, "g-slices-state": 1}, policy="delete")
+    steps = {step.topic: step for step in planned(learning, CONFIG, known)}
+    assert (steps["g-slices"].action, steps["g-slices"].partitions) == (REFUSE, 3)
+    assert "one order" in steps["g-slices"].told
+    state = steps["g-slices-state"]
+    assert (state.action, state.partitions, state.properties) == (SET, 1, {"cleanup.policy": "compact"})
+
+
+def test_a_shared_learner_has_topics_of_its_own_and_those_that_are_kept_are_compacted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FAULTS_LEARNER", "shared")
+    pipeline = load_pipeline(str(Path(__file__).resolve().parents[1] / "faults/learning.py"))
+    steps = {step.topic: step for step in planned(pipeline, CONFIG, {})}
+    made = {name: (steps[name].action, steps[name].partitions) for name in steps if name.startswith("g-le")}
+    assert made == dict.fromkeys(("g-lessons", "g-learner", "g-learner-state"), (CREATE, 1))
+    assert {name for name in made if steps[name].properties} == {"g-learner", "g-learner-state"}
