@@ -175,8 +175,8 @@ RELATIONS = {
         {"web_host": "0.0.0.0"},
         {"web_host": "0.0.0.0", "web_token": "sixteen letters."},
         (
-            "web_host = 0.0.0.0: the page would be open to whoever reaches this address; set web_token to 16 characters "
-            "or more, or page=false, which leaves health and metrics"
+            "web_host = 0.0.0.0: the page would be open to whoever reaches this address; set web_token to 16 "
+            "characters or more, or page=false, which leaves health and metrics"
         ),
     ),
     "web_host, without the page": (None, {"web_host": "10.1.2.3", "page": "false"}, ""),
