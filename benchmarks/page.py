@@ -1,7 +1,8 @@
-"""What people who look at the page cost the worker: its processor time with and without a thousand of them.
+"""What a thousand people who look at the page cost the worker.
 
-``python benchmarks/page.py [LISTENERS] [SECONDS]`` runs the demo at a steady rate, and compares the processor time of
-its worker while nobody looks with that while so many do. Time on the clock would say what else the machine does.
+``python benchmarks/page.py [LISTENERS] [SECONDS]`` runs the demo at a steady rate, lets so many look, and tells the
+processor time of the threads that were not there before somebody did: those that write to all, read the alerts, and ask
+for the group. Time on the clock would say what else the machine does.
 """
 
 import resource
@@ -15,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 RATE = 1_000
-PAUSE_SECONDS = 8.0  # until the demo is warm, and until all have come
+PAUSE_SECONDS = 8.0  # until the demo is warm, and until all have heard the first
 TICKS = 100.0  # of processor time in a second, in /proc
 
 
@@ -45,16 +46,13 @@ class Listening(threading.Thread):
                     self.alive -= 1
 
 
-def _used(worker: int) -> float:
-    """Return the processor seconds of a process."""
-    fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _share(worker: int, seconds: float) -> float:
-    before, began = _used(worker), time.monotonic()
-    time.sleep(seconds)
-    return (_used(worker) - before) / (time.monotonic() - began)
+def _used(worker: int) -> dict[int, float]:
+    """Return the processor seconds of each thread of a process."""
+    found = {}
+    for path in Path(f"/proc/{worker}/task").iterdir():
+        fields = (path / "stat").read_text().rpartition(")")[2].split()
+        found[int(path.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found
 
 
 def main(count: int, seconds: float) -> None:
@@ -72,18 +70,20 @@ def main(count: int, seconds: float) -> None:
         worker = int(Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()[0])
         parts = urlsplit(url)
         time.sleep(PAUSE_SECONDS)
-        alone = _share(worker, seconds)
+        alone = set(_used(worker))
         listening = Listening((parts.hostname, parts.port), count)
         listening.start()
         time.sleep(PAUSE_SECONDS)
-        first = listening.messages
-        looked_at = _share(worker, seconds)
-        heard = (listening.messages - first) / seconds
+        first, before, began = listening.messages, _used(worker), time.monotonic()
+        time.sleep(seconds)
+        heard, after, took = listening.messages - first, _used(worker), time.monotonic() - began
         listening.stopped = True
         demo.terminate()
-    print(f"worker at {RATE} events/s, nobody looks: {alone:.3f} of a core")
-    print(f"{listening.alive} look: {looked_at:.3f} of a core; {looked_at - alone:+.3f}")
-    print(f"they hear {heard:,.0f} snapshots/s of {listening.bytes / max(1, listening.messages):,.0f} bytes")
+    spent = {number: (now - before.get(number, 0.0)) / took for number, now in after.items()}
+    page = sum(share for number, share in spent.items() if number not in alone)
+    print(f"{listening.alive} look at a worker at {RATE} events/s, and hear {heard / took:,.0f} snapshots/s")
+    print(f"{listening.bytes / max(1, listening.messages):,.0f} bytes each")
+    print(f"threads of the page: {page:.4f} of a core; all others: {sum(spent.values()) - page:.3f}")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ SUCH_AS = {
     "alert_webhooks": "https://example.com/{}",
     "alert_slack_webhooks": "https://example.com/{}",
     "alert_networks": "10.0.0.0/{}",
+    "web_host": "127.0.0.{}",
+    "web_token": "a-token-of-the-page-{}",
 }
 # What else must be set for an option to reach its own bound, because of a relation between the two.
 COMPANY = {
@@ -171,6 +173,22 @@ RELATIONS = {
         {"buffer_count_max": 10, "batch_count_max": 10},
         "buffer_count_max = 9: must be at least batch_count_max = 10, or no batch is ever full",
     ),
+    "web_host": (
+        {"web_host": "0.0.0.0"},
+        {"web_host": "0.0.0.0", "web_token": "sixteen letters."},
+        (
+            "web_host = 0.0.0.0: the page would be open to whoever reaches this address; set web_token to 16 "
+            "characters or more, or page=false, which leaves health and metrics"
+        ),
+    ),
+    "web_host, without the page": (None, {"web_host": "10.1.2.3", "page": "false"}, ""),
+    "web_host, without a port": (None, {"web_host": "10.1.2.3", "web_port": -1}, ""),
+    "web_host, another name of loopback": (None, {"web_host": "localhost"}, ""),
+    "web_token": (
+        {"web_token": "fifteen letters"},
+        {"web_token": "sixteen letters."},
+        "web_token has 15 characters; allowed are 16 or more, because it can be tried again and again",
+    ),
     "topics": (
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "a"},
         {"topic_predictions": "a", "topic_alerts": "b", "topic_dead_letters": "c"},
@@ -268,9 +286,7 @@ def test_any_other_property_goes_to_the_client_as_text() -> None:
     assert config.kafka == {"compression.type": "lz4", "socket.keepalive.enable": "true", "x": "5"}
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*OPTIONS, "kafka.compression.type"} - {"create_topics", "allow_insecure", "accept_state_loss"})
-)
+@pytest.mark.parametrize("name", sorted({*OPTIONS, "kafka.compression.type"} - set(TRUTHS)))
 def test_a_later_layer_wins(name: str) -> None:
     option = OPTIONS.get(name)
     if option and option.allowed:

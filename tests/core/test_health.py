@@ -166,7 +166,9 @@ def test_a_worker_has_started_once_it_had_all_that_it_needs_and_has_started_ever
     ],
 )
 def test_pages_stay_at_home_unless_a_worker_is_told_otherwise(bind: str, options: str | None, served: str) -> None:
-    app = SimpleNamespace(conf=SimpleNamespace(web_bind=bind), headrace=options and config_of(web_host=options))
+    app = SimpleNamespace(
+        conf=SimpleNamespace(web_bind=bind), headrace=options and config_of(web_host=options, page=False)
+    )
     _keep_pages_home(app)
     assert app.conf.web_bind == served
     assert not app.conf.web_tables_enabled
