@@ -1,4 +1,4 @@
-"""``headrace drift report``: a period of a stream, from the topics: what came, what moved and how far, what was said."""
+"""``headrace drift report``: a period of a stream, from the topics: what came, what moved, how far, what was said."""
 
 import sys
 import zlib
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from headrace.models.evidence import SURE as ERRORS_OF_REFERENCE
 from headrace.models.memory import Array, Floats, Ints
 from headrace.models.monitor import EVENTS_MIN, LEARN_EVENTS, LEARN_SLICES, LEARN_SLICES_MAX
 from headrace.models.pipeline import Pipeline
-from headrace.models.reference import Reference, correlations, whole_ranks
+from headrace.models.reference import SCORES, Reference, correlations, whole_ranks
 from headrace.models.watch import FEATURE_SERIES, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import encode
@@ -36,18 +36,16 @@ POINTS_MAX = 200  # in a plot; more would not be seen
 POINT_VALUES_MIN = 50  # of fewer a distance says nothing
 NICE_SECONDS = (1, 2, 10, 20, 60, 300, 600, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)  # each divides the next
 LEARNING_MAX = 2 * LEARN_SLICES_MAX  # slices that are kept to see how the worker's own numbers were at first
-CHANCE = 3.0  # standard deviations of a distance that are none
-CERTAIN = 6.0  # of a correlation, because there are many pairs and many points
+CERTAIN = 6.0  # standard deviations that are none, because there are many series, pairs and points in time
 RELATIONS_MAX = 40
 GROUP_SERIES_MAX = 3
 ALERTS_MAX = 500
-OUTSIDE_TIME = (  # what is plotted of how good a model is, of each kind
-    ("binary", ("log_loss", "roc_auc", "accuracy", "calibration_ratio")),
-    ("multiclass", ("accuracy", "macro_f1", "log_loss", "kappa")),
-    ("regression", ("mae", "rmse", "r2", "bias")),
-    ("anomaly", ("roc_auc", "pr_auc", "precision_at_k")),
-)
-MEASURES = dict(OUTSIDE_TIME)
+MEASURES = {  # what is plotted of how good a model is
+    "binary": ("log_loss", "roc_auc", "accuracy", "calibration_ratio"),
+    "multiclass": ("accuracy", "macro_f1", "log_loss", "kappa"),
+    "regression": ("mae", "rmse", "r2", "bias"),
+    "anomaly": ("roc_auc", "pr_auc", "precision_at_k"),
+}
 _alert = msgspec.json.Decoder(Alert).decode
 _quality = msgspec.json.Decoder(QualityReport).decode
 Line = list[float | None]  # a number for each point in time, or none
@@ -575,15 +573,17 @@ def _line(values: Floats, there: Array) -> Line:
 def _beyond(usual: Reference, place: int, rows: Ints) -> Floats:
     """Return by how much the PSI of each point is more than what chance would give.
 
-    As often as not it is the number of bins, less one, over the number of values, or somewhat more where events
-    resemble their neighbours; a few standard deviations are added to that.
+    On the average that is the number of bins, less one, over the number of values, and more where the scores of the
+    reference vary more than those of independent events would; some standard deviations are added to it.
     """
     before, totals = usual.of(place), rows.sum(axis=1)
     free = max(1, len(before) - 1)
     now = (rows + 0.5) / (totals + 0.5 * len(before))[:, None]
     then = shares(before)
     psi = ((now - then) * np.log(now / then)).sum(axis=1)
-    noise = (free + CHANCE * np.sqrt(2 * free)) * float(usual.inflation[place].max())
+    varies = np.maximum(1.0, usual.inflation[place, : min(SCORES, free)])
+    mean, square = free + (varies - 1).sum(), free + (varies**2 - 1).sum()
+    noise = float(mean + CERTAIN * np.sqrt(2 * square))
     made: Floats = psi - noise * (1 / np.maximum(1, totals) + 1 / max(1, int(before.sum())))
     made[totals < POINT_VALUES_MIN] = -np.inf
     return made
@@ -713,8 +713,8 @@ def _nothing(watch: Watch, slices: Slices, period: Period, topic: str) -> BadSli
     )
     if slices.of_others:
         return BadReference(
-            f"{topic}: all {slices.of_others:,} slices in this period are of another reference than the page's (which is "
-            f"{watch.fingerprint}); put back the reference.json that was used then"
+            f"{topic}: all {slices.of_others:,} slices in this period are of another reference than the page's "
+            f"(which is {watch.fingerprint}); put back the reference.json that was used then"
         )
     if slices.there is None:
         return BadSlice([f"{topic} has no slice yet; one is published when its time is over ({watch.every})"])

@@ -11,11 +11,13 @@ from headrace.stream.forwarding import printable
 from headrace.stream.report import Group, Judged, Line, Relation, Report, Series, Told, when
 
 EVIDENCE_MAX = 60  # alerts of which both histograms are shown: of hundreds nobody looks at them
+NUMBERS_MAX = 4  # of alerts beside a series
 OPEN_MAX = 12  # series that are unfolded
 SPARK_HEIGHT = 40
 BAR_HEIGHT = 60
-LANES = 4  # of the numbers of alerts above the timeline
-LANE_SHARE = 0.035  # of the width that a number takes
+LANES = 5  # of the numbers of alerts above the timeline
+LANE_SHARE = 0.06  # of the width that a number takes, on a telephone too
+BARS = 12  # below it, one for each alert that is open
 DISTANCES = {
     "psi": "PSI",
     "jensen_shannon": "Jensen-Shannon",
@@ -44,7 +46,7 @@ def page(report: Report) -> str:
         *_alerts(report),
         *_overview(report),
         *_groups(report.groups, report),
-        *_relations(report.relations, report),
+        *_relations(report.relations),
         *_qualities(report.quality, report),
         *_details(report),
         "</main>",
@@ -66,10 +68,10 @@ def _number(value: float | None, *, sign: bool = False) -> str:
     """Return a number as people read it.
 
     >>> [_number(one) for one in (1234567.0, 0.12345, 0.0, 1e-9, None)]
-    ['1,234,567', '0.123', '0', '1e-09', '–']
+    ['1,234,567', '0.123', '0', '1e-09', '-']
     """
     if value is None:
-        return "–"  # noqa: RUF001 - the dash of a table
+        return "-"
     plus = "+" if sign else ""
     if abs(value) >= 1_000:
         return f"{value:{plus},.0f}"
@@ -80,10 +82,10 @@ def _percent(share: float | None) -> str:
     """Return a share as people read it; one that is small is not nothing.
 
     >>> [_percent(one) for one in (0.0, 0.0001, 0.1234, 1.0, None)]
-    ['0%', '<0.1%', '12.3%', '100%', '–']
+    ['0%', '<0.1%', '12.3%', '100%', '-']
     """
     if share is None:
-        return "–"  # noqa: RUF001 - as above
+        return "-"
     if 0 < share < 0.0005:
         return "<0.1%"
     return f"{100 * share:.1f}".removesuffix(".0") + "%"
@@ -202,38 +204,48 @@ def _axis(report: Report) -> _Axis:
 def _timeline(report: Report) -> Iterator[str]:
     axis, most, count = _axis(report), max(report.volume), len(report.points)
     yield '<section id="timeline"><h2>Timeline</h2><figure>'
-    lanes = [-1.0] * LANES
-    marks, spans = [], []
+    rows = [-1.0] * LANES  # of numbers: where the last one ends
+    bars = [-1.0] * BARS
+    marks, lines, spans = [], [], []
     for place, one in enumerate(report.told):
         begin = axis.at(one.life[0].at)
         end = 1.0 if one.cleared is None else axis.at(one.cleared)
-        begins, ends = round(begin * count, 1), round(max(end, begin + 0.002) * count, 1)
-        told = f"<title>{_text(one.text)}, from {_text(when(one.life[0].at))}</title>"
-        spans.append(
-            f'<path class="span sev-{one.severity.value}" d="M{begins:g} 0H{ends:g}V100H{begins:g}z">{told}</path>'
-        )
-        free = [lane for lane, last in enumerate(lanes) if begin - last >= LANE_SHARE]
-        if free and place < EVIDENCE_MAX:
-            lanes[free[0]] = begin
+        kind, told = f"sev-{one.severity.value}", f"<title>{place + 1}. {_text(one.text)}</title>"
+        at = f"{begin * count:.1f}"
+        lines.append(f'<path class="begin {kind}" d="M{at} 0V100">{told}</path>')
+        bar = next((bar for bar, last in enumerate(bars) if begin >= last), None)
+        if bar is not None:
+            bars[bar] = max(end, begin + 0.005) + 0.002
+            ends = f"{max(end, begin + 0.005) * count:.1f}"
+            spans.append(f'<path class="bar {kind}" d="M{at} {8 * bar + 1}H{ends}v6H{at}z">{told}</path>')
+        row = next((row for row, last in enumerate(rows) if begin >= last), None)
+        if row is not None and place < EVIDENCE_MAX:
+            rows[row] = begin + LANE_SHARE
+            side = "right:" + f"{100 * (1 - begin):.1f}%" if begin > 0.9 else "left:" + f"{100 * begin:.1f}%"
             marks.append(
-                f'<a class="mark sev-{one.severity.value}" style="left:{100 * begin:.1f}%;top:{1.6 * free[0]:.1f}em" '
+                f'<a class="mark {kind}{" left" if begin > 0.9 else ""}" style="{side};top:{1.5 * row:.1f}em" '
                 f'href="#alert-{place}" title="{_text(one.text)}">{place + 1}</a>'
             )
-    used = sum(lane >= 0 for lane in lanes)
     if marks:
-        yield f'<div class="marks" style="height:{1.6 * used:.1f}em">{"".join(marks)}</div>'
+        yield f'<div class="marks" style="height:{1.5 * sum(last >= 0 for last in rows):.1f}em">{"".join(marks)}</div>'
     steps = "".join(f"V{round(100 - 96 * one / max(1, most), 1):g}h1" for one in report.volume)
     alerts = f"{len(report.told)} alerts are marked" if report.told else "no alert was open"
     yield (
         f'<svg class="timeline" viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img">'
         f"<title>Events in every {_duration(report.step)}</title>"
         f"<desc>{_number(min(report.volume))} at the least and {_number(most)} at the most; {alerts}.</desc>"
-        f'{"".join(spans)}<path class="volume" d="M0 100{steps}V100z"/></svg>'
+        f'<path class="volume" d="M0 100{steps}V100z"/>{"".join(lines)}</svg>'
     )
+    if spans:
+        used = sum(last >= 0 for last in bars)
+        yield (
+            f'<svg class="bars-of" style="height:{8 * used}px" viewBox="0 0 {count} {8 * used}" '
+            f'preserveAspectRatio="none" role="img"><title>When alerts were open</title>{"".join(spans)}</svg>'
+        )
     yield _scale(report)
     yield (
         f"<figcaption>Events in every {_duration(report.step)}: {_number(min(report.volume))} at the least, "
-        f"{_number(most)} at the most. Shaded is when an alert was open.</figcaption></figure></section>"
+        f"{_number(most)} at the most. The bars below say when alerts were open.</figcaption></figure></section>"
     )
 
 
@@ -265,8 +277,11 @@ def _alert(place: int, one: Told, *, with_evidence: bool, report: Report) -> Ite
     yield f'<p class="muted">{where} · since {_time(one.since)}{length} · {state} · <code>{_text(one.id)}</code></p>'
     yield '<div class="two"><div>'
     yield '<ol class="life">'
+    last = one.text
     for said in one.life:
-        more = "" if said.text == one.text or said.state == AlertState.RAISED else f": {_text(said.text)}"
+        news = said.text.removeprefix(one.text).strip()
+        more = f": {_text(news)}" if news and said.state != AlertState.RAISED and said.text != last else ""
+        last = said.text
         yield f"<li>{_time(said.at)} <b>{said.state.value}</b> ({said.severity.value}){more}</li>"
     yield "</ol>"
     if one.explained_by:
@@ -337,14 +352,14 @@ def _bars(
 ) -> str:  # fmt: skip
     """Return two histograms side by side, bin by bin, as a picture."""
     highest = most or max([*before, *now, 1e-9])
-    tall = BAR_HEIGHT - 2
+    tall, least = BAR_HEIGHT - 2, 0.0 if names else 0.5  # what is seldom is seen, where nothing was added to counts
 
     def path(shares: Sequence[float], shift: int, chosen: Iterable[int]) -> str:
         made = []
         for place in chosen:
             height = round(tall * min(1.0, shares[place] / highest), 1)
             if shares[place] > 0:
-                height = max(height, 0.5)  # what is seldom is there
+                height = max(height, least)
                 made.append(f"M{10 * place + shift} {BAR_HEIGHT}v-{height:g}h4v{height:g}z")
         return "".join(made)
 
@@ -381,8 +396,8 @@ def _overview(report: Report) -> Iterator[str]:
     yield (
         '<thead><tr><th scope="col">series</th><th scope="col">moved</th><th scope="col" class="n">PSI at its furthest'
         '</th><th scope="col">when</th><th scope="col" class="wide">PSI over time</th><th scope="col" class="n more">'
-        'of the period</th><th scope="col" class="n more">missing</th><th scope="col" class="n more">new</th></tr></thead>'
-        "<tbody>"
+        'of the period</th><th scope="col" class="n more">missing</th><th scope="col" class="n more">new</th></tr>'
+        "</thead><tbody>"
     )
     axis = _axis(report)
     for place, one in enumerate(report.series):
@@ -390,15 +405,24 @@ def _overview(report: Report) -> Iterator[str]:
         psi = one.furthest_distances.get("psi")
         line = one.over_time.get("psi", [])
         told = _spark(f"PSI of {one.name} over time", line, _open_spans(one.name, report, axis)) if line else ""
-        at = "–" if one.furthest_at is None or not one.moved else _time(one.furthest_at, short=True)  # noqa: RUF001
+        at = "-" if one.furthest_at is None or not one.moved else _time(one.furthest_at, short=True)
         yield (
             f'<tr><th scope="row"><a href="#{_slug(place)}">{_text(one.name)}</a> <small>{one.kind}</small></th>'
-            f'<td>{_chip(kind, word)}</td><td class="n">{_number(psi)}</td><td>{at}</td><td class="wide">{told}</td>'
+            f'<td>{_chip(kind, word)} {_alerts_on(one.name, report)}</td><td class="n">{_number(psi)}</td><td>{at}</td>'
+            f'<td class="wide">{told}</td>'
             f'<td class="n more">{_number(one.distances.get("psi"))}</td>'
             f'<td class="n more">{_was_and_is(one, [len(one.bins) - 1])}</td>'
             f'<td class="n more">{_was_and_is(one, one.outside)}</td></tr>'
         )
     yield "</tbody></table></div></section>"
+
+
+def _alerts_on(series: str, report: Report) -> str:
+    """Return the numbers of a series' own alerts."""
+    mine = [place for place, one in enumerate(report.told) if one.series == series][:NUMBERS_MAX]
+    if not mine:
+        return ""
+    return "<small>alert " + ", ".join(f'<a href="#alert-{place}">{place + 1}</a>' for place in mine) + "</small>"
 
 
 def _was_and_is(one: Series, places: Sequence[int]) -> str:
@@ -482,7 +506,7 @@ def _groups(groups: Sequence[Group], report: Report) -> Iterator[str]:
     yield "</tbody></table></div></section>"
 
 
-def _relations(relations: Sequence[Relation], report: Report) -> Iterator[str]:
+def _relations(relations: Sequence[Relation]) -> Iterator[str]:
     if not relations:
         return
     yield '<section id="relations"><h2>Relations that changed</h2>'
@@ -531,8 +555,9 @@ def _qualities(quality: Sequence[Judged], report: Report) -> Iterator[str]:
         yield (
             f"<figure><figcaption><b>{_text(name.replace('_', ' '))}</b> <span>{_number(min(known))} to "
             f"{_number(max(known))}</span></figcaption>"
-            f'<svg class="plot" viewBox="0 0 {len(report.points)} {SPARK_HEIGHT}" preserveAspectRatio="none" role="img">'
-            f"<title>{_text(name.replace('_', ' '))} over time</title><desc>{_text(told)}</desc>{drawn}</svg></figure>"
+            f'<svg class="plot" viewBox="0 0 {len(report.points)} {SPARK_HEIGHT}" preserveAspectRatio="none" '
+            f'role="img"><title>{_text(name.replace("_", " "))} over time</title><desc>{_text(told)}</desc>'
+            f"{drawn}</svg></figure>"
         )
     yield "</div>"
     yield '<div class="scroll" role="region" aria-label="Quality as last reported" tabindex="0"><table>'
@@ -575,8 +600,9 @@ def _detail(place: int, one: Series, report: Report, axis: _Axis) -> Iterator[st
     unfolded = " open" if one.moved and place < OPEN_MAX else ""
     psi = one.furthest_distances.get("psi")
     yield (
-        f'<details class="card" id="{_slug(place)}"{unfolded}><summary><b>{_text(one.name)}</b> <small>{one.kind}</small> '
-        f"{_chip(kind, word)}{'' if psi is None else f' <small>PSI {_number(psi)}</small>'}</summary>"
+        f'<details class="card" id="{_slug(place)}"{unfolded}><summary><b>{_text(one.name)}</b> '
+        f"<small>{one.kind}</small> {_chip(kind, word)}"
+        f"{'' if psi is None else f' <small>PSI {_number(psi)}</small>'}</summary>"
     )
     said = f"compared with {_text(one.compared_with)}" if one.compared_with else "not compared with anything yet"
     yield f'<p class="muted">{sum(one.current):,} values, {said}</p><div class="two"><div>'
@@ -665,14 +691,18 @@ svg{display:block;width:100%;overflow:hidden}
 .timeline{height:8rem;border-bottom:1px solid var(--muted)}.bars{height:5.2rem;border-bottom:1px solid var(--muted)}
 .spark{height:2.2rem;border-bottom:1px solid var(--line)}.first .spark{height:4.2rem}
 .plot{height:7rem;border-bottom:1px solid var(--line)}
-.volume{fill:var(--cur);fill-opacity:.75}.ref{fill:var(--ref)}.cur{fill:var(--cur)}.new{fill:var(--new)}
+.volume{fill:var(--cur);fill-opacity:.45}.ref{fill:var(--ref)}.cur{fill:var(--cur)}.new{fill:var(--new)}
 .hit{fill:transparent}.hit:hover{fill:var(--fg);fill-opacity:.08}
 .line{fill:none;stroke:var(--cur);stroke-width:1.5;stroke-linejoin:round;stroke-linecap:round;
 vector-effect:non-scaling-stroke}
-.span{fill:var(--medium);fill-opacity:.16}.span.sev-high{fill:var(--high)}.span.sev-low{fill:var(--low)}
+.span{fill:var(--medium);fill-opacity:.16}.bars-of{margin-top:3px}
+.bar.sev-high{fill:var(--high)}.bar.sev-medium{fill:var(--medium)}.bar.sev-low{fill:var(--low)}
+.begin{stroke-width:1.5;vector-effect:non-scaling-stroke}.begin.sev-high{stroke:var(--high)}
+.begin.sev-medium{stroke:var(--medium)}.begin.sev-low{stroke:var(--low)}
 .m0{stroke:var(--m0)}.m1{stroke:var(--m1)}.m2{stroke:var(--m2)}.m3{stroke:var(--m3);stroke-dasharray:6 3}
 .m4{stroke:var(--m4);stroke-dasharray:2 3}.m5{stroke:var(--m5);stroke-dasharray:8 3 2 3}
-.key{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin:0 .35em 0 .5em}.key.ref{background:var(--ref)}
+.key{display:inline-block;width:.75em;height:.75em;border-radius:2px;margin:0 .35em 0 .5em}
+.key.ref{background:var(--ref)}
 .key.cur,.key.m0{background:var(--cur)}.key.new{background:var(--new)}.key.m1{background:var(--m1)}
 .key.m2{background:var(--m2)}.key.m3{background:var(--m3)}.key.m4{background:var(--m4)}.key.m5{background:var(--m5)}
 ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem .8rem;padding:0;margin:.4rem 0}
@@ -681,14 +711,17 @@ ul.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem .8rem;padding:0;
 .marks{position:relative;margin-bottom:2px}
 .mark{position:absolute;transform:translateX(-1px);font-size:.75rem;font-weight:700;line-height:1.4;
 padding:0 .3em;text-decoration:none;background:var(--bg);border-left:2px solid currentColor}
+.mark.left{border-left:0;border-right:2px solid currentColor;transform:translateX(1px)}
 .mark.sev-high{color:var(--high)}.mark.sev-medium{color:var(--medium)}.mark.sev-low{color:var(--low)}
 .scale,.ends{display:flex;justify-content:space-between;gap:.6rem}.ends span{overflow-wrap:anywhere}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th{color:var(--muted);font-size:.8rem;font-weight:500;vertical-align:bottom}
-tbody th{font-weight:600;overflow-wrap:anywhere}.n,.numbers td{text-align:right;white-space:nowrap}
+tbody th{font-weight:600;overflow-wrap:break-word;max-width:16rem}td small{white-space:nowrap}
+.n,.numbers td{text-align:right;white-space:nowrap}
 .wide{width:30%;min-width:9rem}summary{cursor:pointer}summary .chip{margin:0 .3rem}
-.numbers{font-size:.82rem}.numbers table{max-width:34rem}.numbers th{font-weight:400}.numbers td,.numbers tbody th{padding:.05rem .7rem .05rem 0}
+.numbers{font-size:.82rem}.numbers table{max-width:34rem}.numbers th{font-weight:400}
+.numbers td,.numbers tbody th{padding:.05rem .7rem .05rem 0}
 footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.6rem}
 :target{outline:2px solid var(--link);outline-offset:2px}a:focus-visible,summary:focus-visible,.scroll:focus-visible{
 outline:2px solid var(--link);outline-offset:2px}
