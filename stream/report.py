@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ from headrace.schemas.position import EARLIEST, LATEST, Position
 from headrace.schemas.quality import QualityReport
 from headrace.stream.files import Target
 from headrace.stream.replay import Progress, with_group
-from headrace.stream.slice import Asking, Reader
+from headrace.stream.slice import Asking, Log, Reader
 
 READ_COUNT = 1_000
 POINTS_MAX = 200  # in a plot; more would not be seen
@@ -207,6 +207,13 @@ class Report(msgspec.Struct, kw_only=True):
 # What is read.
 
 
+class Takes(Protocol):
+    """What reads the records of a topic."""
+
+    def take(self, value: bytes) -> None:
+        """Take a record."""
+
+
 class Slices:
     """Puts the slices of all partitions together, in as many points in time as a plot can show, however many there are.
 
@@ -330,7 +337,7 @@ class Alerts:
 
     def told(self, begin: float, end: float) -> list[Told]:
         """Return the alerts that were open in a period, the first to be raised first."""
-        found = [_told(some) for some in self._said.values()]
+        found = [_told(sorted(some, key=lambda one: one.at)) for some in self._said.values()]
         mine = [one for one in found if one.life[0].at <= end and (one.cleared is None or one.cleared >= begin)]
         return sorted(mine, key=lambda one: (one.life[0].at, one.id))
 
@@ -685,16 +692,18 @@ def read(pipeline: Pipeline, config: Config, period: Period, *, slices_topic: st
         raise TopicMissing(
             f"{error}; a worker whose page says watch=Drift(...) makes it, and --group says which worker's"
         ) from error
-    wanted = [(topic, logs, slices)]
-    for name, taker, lacking in (
+    wanted: list[tuple[str, dict[int, Log], Takes]] = [(topic, logs, slices)]
+    others: list[tuple[str, Takes, str]] = [
         (config.topic_alerts, alerts, "so no alert is told of"),
         (config.topic_quality, qualities, "so it is not said how good the models were"),
-    ):
+    ]
+    for name, taker, lacking in others:
         try:
-            wanted.append((name, asking.logs(name), taker))  # type: ignore[arg-type]
+            wanted.append((name, asking.logs(name), taker))
         except TopicMissing:
             notes.append(f"there is no topic {name}, {lacking}")
-    progress = Progress(sum(log.end - log.first for _, some, _ in wanted for log in some.values()), sys.stderr)
+    offsets = sum(log.end - log.first for _, some, _ in wanted for log in some.values())
+    progress = Progress(offsets, sys.stderr)
     with closing(Reader(config)) as reader, closing(progress):
         for name, some, taker in wanted:
             for partition, log in some.items():

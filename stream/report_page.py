@@ -10,11 +10,11 @@ from headrace.schemas.alert import AlertState, Evidence
 from headrace.stream.forwarding import printable
 from headrace.stream.report import Group, Judged, Line, Relation, Report, Series, Told, when
 
-EVIDENCE_MAX = 60  # alerts of which both histograms are shown: of hundreds nobody looks at them
+EVIDENCE_MAX = 30  # alerts of which both histograms are shown: of hundreds nobody looks at them
 NUMBERS_MAX = 4  # of alerts beside a series
 OPEN_MAX = 12  # series that are unfolded
 SPARK_HEIGHT = 40
-BAR_HEIGHT = 60
+BAR_HEIGHT = 99
 LANES = 5  # of the numbers of alerts above the timeline
 LANE_SHARE = 0.06  # of the width that a number takes, on a telephone too
 BARS = 12  # below it, one for each alert that is open
@@ -280,6 +280,8 @@ def _alert(place: int, one: Told, *, with_evidence: bool, report: Report) -> Ite
     last = one.text
     for said in one.life:
         news = said.text.removeprefix(one.text).strip()
+        if said.state == AlertState.ACKNOWLEDGED:
+            news = news.removeprefix("(acknowledged ").removesuffix(")")
         more = f": {_text(news)}" if news and said.state != AlertState.RAISED and said.text != last else ""
         last = said.text
         yield f"<li>{_time(said.at)} <b>{said.state.value}</b> ({said.severity.value}){more}</li>"
@@ -352,15 +354,15 @@ def _bars(
 ) -> str:  # fmt: skip
     """Return two histograms side by side, bin by bin, as a picture."""
     highest = most or max([*before, *now, 1e-9])
-    tall, least = BAR_HEIGHT - 2, 0.0 if names else 0.5  # what is seldom is seen, where nothing was added to counts
+    tall, least = BAR_HEIGHT - 2, 0 if names else 1  # what is seldom is seen, where nothing was added to counts
 
     def path(shares: Sequence[float], shift: int, chosen: Iterable[int]) -> str:
         made = []
         for place in chosen:
-            height = round(tall * min(1.0, shares[place] / highest), 1)
+            height = round(tall * min(1.0, shares[place] / highest))
             if shares[place] > 0:
                 height = max(height, least)
-                made.append(f"M{10 * place + shift} {BAR_HEIGHT}v-{height:g}h4v{height:g}z")
+                made.append(f"M{10 * place + shift} {BAR_HEIGHT}v-{height}h4V{BAR_HEIGHT}")
         return "".join(made)
 
     far = set(outside)
@@ -370,7 +372,7 @@ def _bars(
         f'<path class="cur" d="{path(now, 5, inner)}"/><path class="new" d="{path(now, 5, sorted(far))}"/>'
     )
     told = "".join(
-        f'<path class="hit" d="M{10 * place} 0h10v{BAR_HEIGHT}h-10z"><title>{_text(name)}: '
+        f'<path class="hit" d="M{10 * place} 0h10v{BAR_HEIGHT}h-10"><title>{_text(name)}: '
         f"{_share(before[place]) if before else 'unknown'} before, {_share(now[place])} now</title></path>"
         for place, name in enumerate(names)
     )
@@ -393,12 +395,18 @@ def _overview(report: Report) -> Iterator[str]:
         f"chance would give. Below {BAD_PSI} hardly anything moved, above {WORSE_PSI} much did.</p>"
     )
     yield '<div class="scroll" role="region" aria-label="Every series" tabindex="0"><table>'
-    yield (
-        '<thead><tr><th scope="col">series</th><th scope="col">moved</th><th scope="col" class="n">PSI at its furthest'
-        '</th><th scope="col">when</th><th scope="col" class="wide">PSI over time</th><th scope="col" class="n more">'
-        'of the period</th><th scope="col" class="n more">missing</th><th scope="col" class="n more">new</th></tr>'
-        "</thead><tbody>"
-    )
+    heads = {
+        "series": "",
+        "moved": "",
+        "PSI at its furthest": "n",
+        "when": "more",
+        "PSI over time": "wide",
+        "of the period": "n more",
+        "missing": "n more",
+        "new": "n more",
+    }
+    told = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in heads.items())
+    yield f"<thead><tr>{told}</tr></thead><tbody>"
     axis = _axis(report)
     for place, one in enumerate(report.series):
         kind, word = _verdict(one)
@@ -408,8 +416,8 @@ def _overview(report: Report) -> Iterator[str]:
         at = "-" if one.furthest_at is None or not one.moved else _time(one.furthest_at, short=True)
         yield (
             f'<tr><th scope="row"><a href="#{_slug(place)}">{_text(one.name)}</a> <small>{one.kind}</small></th>'
-            f'<td>{_chip(kind, word)} {_alerts_on(one.name, report)}</td><td class="n">{_number(psi)}</td><td>{at}</td>'
-            f'<td class="wide">{told}</td>'
+            f'<td>{_chip(kind, word)} {_alerts_on(one.name, report)}</td><td class="n">{_number(psi)}</td>'
+            f'<td class="more">{at}</td><td class="wide">{told}</td>'
             f'<td class="n more">{_number(one.distances.get("psi"))}</td>'
             f'<td class="n more">{_was_and_is(one, [len(one.bins) - 1])}</td>'
             f'<td class="n more">{_was_and_is(one, one.outside)}</td></tr>'
@@ -714,9 +722,9 @@ padding:0 .3em;text-decoration:none;background:var(--bg);border-left:2px solid c
 .mark.left{border-left:0;border-right:2px solid currentColor;transform:translateX(1px)}
 .mark.sev-high{color:var(--high)}.mark.sev-medium{color:var(--medium)}.mark.sev-low{color:var(--low)}
 .scale,.ends{display:flex;justify-content:space-between;gap:.6rem}.ends span{overflow-wrap:anywhere}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.two .scale time:nth-child(even){display:none}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--line);vertical-align:middle}
-thead th{color:var(--muted);font-size:.8rem;font-weight:500;vertical-align:bottom}
+thead th,thead .n{color:var(--muted);white-space:normal;font-size:.8rem;font-weight:500;vertical-align:bottom}
 tbody th{font-weight:600;overflow-wrap:break-word;max-width:16rem}td small{white-space:nowrap}
 .n,.numbers td{text-align:right;white-space:nowrap}
 .wide{width:30%;min-width:9rem}summary{cursor:pointer}summary .chip{margin:0 .3rem}
