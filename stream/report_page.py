@@ -722,7 +722,8 @@ padding:0 .3em;text-decoration:none;background:var(--bg);border-left:2px solid c
 .mark.left{border-left:0;border-right:2px solid currentColor;transform:translateX(1px)}
 .mark.sev-high{color:var(--high)}.mark.sev-medium{color:var(--medium)}.mark.sev-low{color:var(--low)}
 .scale,.ends{display:flex;justify-content:space-between;gap:.6rem}.ends span{overflow-wrap:anywhere}
-.two .scale time:nth-child(even){display:none}.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.two .scale time:nth-child(even){display:none}.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--line);vertical-align:middle}
 thead th,thead .n{color:var(--muted);white-space:normal;font-size:.8rem;font-weight:500;vertical-align:bottom}
 tbody th{font-weight:600;overflow-wrap:break-word;max-width:16rem}td small{white-space:nowrap}

@@ -181,6 +181,11 @@ def _wrong_with_headrace(arguments: list[str]) -> str:
     text = _help_of(*subcommand)
     if text is None:
         return f"headrace has no subcommand {subcommand[0]}"
+    if "\npositional arguments:\n  WHAT" in text and len(arguments) > 1:  # a command of several
+        subcommand = arguments[:2]
+        text = _help_of(*subcommand)
+        if text is None:
+            return f"headrace has no subcommand {' '.join(subcommand)}"
     options = [word.partition("=")[0] for word in arguments if re.match(r"--?[a-z]", word)]
     missing = [option for option in options if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)]
     return f"headrace {' '.join(subcommand)} --help does not name {missing[0]}" if missing else ""
