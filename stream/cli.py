@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--json", action="store_true", help="print the story as JSON, and nothing else")
     explain.set_defaults(command=_explain)
 
-    drift = commands.add_parser("drift", help="learn what is usual, which changes are told from")
+    drift = commands.add_parser("drift", help="learn what is usual, and report what moved")
     kinds = drift.add_subparsers(required=True, metavar="WHAT")
     learn = kinds.add_parser("learn", help="learn what is usual from a file, or from a part of the topic")
     _add_slice(learn, end=LATEST)
@@ -136,6 +136,23 @@ def _parser() -> argparse.ArgumentParser:
         "source", nargs="?", metavar="FILE", help="events: .jsonl, .csv or .parquet (default: the topic)"
     )
     learn.set_defaults(command=_learn)
+    report = kinds.add_parser("report", help="write a page of what moved in a period, from the topics as they are")
+    report.add_argument("path", metavar="PIPELINE", help="a Python file, a folder with a pipeline.py, or a module")
+    report.add_argument(
+        "--from",
+        dest="begin",
+        default=EARLIEST,
+        metavar="TIME",
+        help=f"of the events, as @TIME, or {EARLIEST} (default: {EARLIEST})",
+    )
+    report.add_argument(
+        "--to", dest="end", default=LATEST, metavar="TIME", help=f"the first to leave out (default: {LATEST})"
+    )
+    report.add_argument("-o", "--out", default="-", metavar="OUT", help="the page, of HTML; - is stdout (default)")
+    report.add_argument("--json", action="store_true", help="write the numbers as JSON, and no page")
+    report.add_argument("--force", action="store_true", help="replace a file that is there already")
+    _add_options(report)
+    report.set_defaults(command=_report)
 
     config = commands.add_parser("config", help="show every option, its value, its bounds, and where it comes from")
     config.add_argument(
@@ -321,6 +338,20 @@ def _learn(options: argparse.Namespace) -> int:
         raise BadReference(f"{options.path}: it says watch=Drift(...) {len(wanted)} times, and what it says is learned")
     asked = Asked(options.topic or pipeline.wire.topic, *positions)
     print(drift.learn(pipeline, wanted[0], source=options.source, config=config, asked=asked))  # noqa: T201
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    config = _options(options, os.environ)
+    options.warm_up, options.partition = NONE, []  # events are not read
+    begin, end, *_ = _positions(options)
+    from headrace.stream import load, report  # noqa: PLC0415 - late, as above
+    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(config.log_level)
+    period = report.Period.asked(begin, end)
+    pipeline = load.load_pipeline(options.path)
+    report.main(pipeline, config, period, out=options.out, force=options.force, as_json=options.json)
     return 0
 
 
