@@ -512,7 +512,7 @@ class Committer:
 
     def _commit_offsets(self, offsets: dict[Place, int], notes: dict[Place, str]) -> None:
         failpoint.reached("before_commit")
-        if self._dry is not None:  # here and in its producer is all that a dry run leaves out
+        if self._dry is not None:  # here and in its producer a dry run leaves out what others would see
             self._dry.moved(noted(offsets, notes))
         else:
             self._poller.commit(offsets, self._producers.gives_up, notes=notes)
