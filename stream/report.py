@@ -33,6 +33,7 @@ from headrace.stream.slice import Asking, Log, Reader
 
 READ_COUNT = 1_000
 POINTS_MAX = 200  # in a plot; more would not be seen
+REPORTS_MAX = 4 * POINTS_MAX  # on one model on one partition
 POINT_VALUES_MIN = 50  # of fewer a distance says nothing
 NICE_SECONDS = (1, 2, 10, 20, 60, 300, 600, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)  # each divides the next
 LEARNING_MAX = 2 * LEARN_SLICES_MAX  # slices that are kept to see how the worker's own numbers were at first
@@ -210,6 +211,8 @@ class Report(msgspec.Struct, kw_only=True):
 class Takes(Protocol):
     """What reads the records of a topic."""
 
+    unreadable: int
+
     def take(self, value: bytes) -> None:
         """Take a record."""
 
@@ -342,6 +345,12 @@ class Alerts:
         return sorted(mine, key=lambda one: (one.life[0].at, one.id))
 
 
+def severest(told: Sequence[Told], most: int) -> list[Told]:
+    """Return the most severe, in the order in which they were."""
+    chosen = {one.id for one in sorted(told, key=lambda one: -one.severity.rank)[:most]}
+    return [one for one in told if one.id in chosen]
+
+
 def _told(said: Sequence[Alert]) -> Told:
     first, last = said[0], said[-1]
     # An alert that is over shows again what is usual; what it was about is what was said before.
@@ -365,11 +374,11 @@ def _told(said: Sequence[Alert]) -> Told:
 
 
 class Qualities:
-    """What was reported of how good each model of a pipeline is."""
+    """What was reported of how good each model of a pipeline is: of each partition no more than a plot can show."""
 
-    def __init__(self, pipeline: str) -> None:
-        self._pipeline = pipeline
-        self._of: dict[str, list[QualityReport]] = {}
+    def __init__(self, pipeline: str, period: Period) -> None:
+        self._pipeline, self._period = pipeline, period
+        self._of: dict[tuple[str, int | None], _Reports] = {}
         self.unreadable = 0
 
     def take(self, value: bytes) -> None:
@@ -379,12 +388,17 @@ class Qualities:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.unreadable += 1
             return
-        if report.pipeline == self._pipeline:
-            self._of.setdefault(report.model, []).append(report)
+        late = self._period.end is not None and report.at >= self._period.end
+        if report.pipeline == self._pipeline and not late:
+            known = self._of.setdefault((report.model, report.partition), _Reports())
+            known.take(report, inside=self._period.has(report.at))
 
     def judged(self, points: Sequence[float], step: float) -> list[Judged]:
         """Return how good each model was at each point in time: the newest reports of all partitions until its end."""
-        made = [self._judged(some, points, step) for some in self._of.values()]
+        of: dict[str, list[QualityReport]] = {}
+        for (model, _), known in self._of.items():
+            of.setdefault(model, []).extend(known.all())
+        made = [self._judged(some, points, step) for some in of.values()]
         return sorted(
             (one for one in made if one is not None), key=lambda one: (_MODELS.get(one.model, len(_MODELS)), one.model)
         )
@@ -421,6 +435,37 @@ class Qualities:
         )
 
 
+class _Reports:
+    """Reports on one model on one partition; when there are too many, the newest of each of wider spans of time."""
+
+    def __init__(self) -> None:
+        self._before: QualityReport | None = None  # the newest before the period
+        self._kept: dict[int, QualityReport] = {}
+        self._width = 1.0
+
+    def take(self, report: QualityReport, *, inside: bool) -> None:
+        if not inside:
+            self._before = _newer(self._before, report)
+            return
+        self._put(report)
+        while len(self._kept) > REPORTS_MAX:
+            kept, self._kept = self._kept, {}
+            self._width *= 2
+            for one in kept.values():
+                self._put(one)
+
+    def _put(self, report: QualityReport) -> None:
+        place = int(report.at // self._width)
+        self._kept[place] = _newer(self._kept.get(place), report)
+
+    def all(self) -> list[QualityReport]:
+        return [*([] if self._before is None else [self._before]), *self._kept.values()]
+
+
+def _newer(known: QualityReport | None, report: QualityReport) -> QualityReport:
+    return report if known is None or report.at >= known.at else known
+
+
 _MODELS = {name: place for place, name in enumerate(("combined", "static", "online"))}
 
 
@@ -449,13 +494,13 @@ def make(pipeline: Pipeline, slices: Slices, alerts: Alerts, qualities: Qualitie
     notes = list(notes)
     if slices.of_others:
         notes.append(f"{slices.of_others:,} slices are of another reference than the page's, and left out")
-    for name, unreadable in (("slices", slices.unreadable), ("alerts", alerts.unreadable)):
-        if unreadable:
-            notes.append(f"{unreadable:,} records of the topic of {name} cannot be read, and are left out")
+    takers: list[tuple[str, Takes]] = [("slices", slices), ("alerts", alerts), ("quality", qualities)]
+    for name, taker in takers:
+        if taker.unreadable:
+            notes.append(f"records on the topic of {name} that cannot be read, and are left out: {taker.unreadable:,}")
     if len(told) > ALERTS_MAX:
         notes.append(f"of {len(told):,} alerts the {ALERTS_MAX} most severe are told of")
-        severest = sorted(told, key=lambda one: -one.severity.rank)[:ALERTS_MAX]
-        told = [one for one in told if one in severest]
+        told = severest(told, ALERTS_MAX)
     rows = _Rows(watch, slices, places)
     series = list(_series(watch, slices, rows, points, notes))
     return Report(
@@ -683,7 +728,7 @@ def read(pipeline: Pipeline, config: Config, period: Period, *, slices_topic: st
     config = with_group(pipeline, config)
     topic = slices_topic or config.slices_topic
     slices, alerts = Slices(pipeline.watch, period), Alerts(pipeline.name)
-    qualities = Qualities(pipeline.name)
+    qualities = Qualities(pipeline.name, period)
     notes: list[str] = []
     asking = Asking(config)
     try:

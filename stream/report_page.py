@@ -8,9 +8,9 @@ from typing import NamedTuple
 from headrace.models.monitor import BAD_PSI, WORSE_PSI
 from headrace.schemas.alert import AlertState, Evidence
 from headrace.stream.forwarding import printable
-from headrace.stream.report import Group, Judged, Line, Relation, Report, Series, Told, when
+from headrace.stream.report import Group, Judged, Line, Relation, Report, Series, Told, severest, when
 
-EVIDENCE_MAX = 30  # alerts of which both histograms are shown: of hundreds nobody looks at them
+EVIDENCE_MAX = 30  # alerts of which both histograms are shown, the most severe: of hundreds nobody looks at them
 NUMBERS_MAX = 4  # of alerts beside a series
 OPEN_MAX = 12  # series that are unfolded
 SPARK_HEIGHT = 40
@@ -207,6 +207,7 @@ def _timeline(report: Report) -> Iterator[str]:
     rows = [-1.0] * LANES  # of numbers: where the last one ends
     bars = [-1.0] * BARS
     marks, lines, spans = [], [], []
+    shown = {one.id for one in severest(report.told, EVIDENCE_MAX)}
     for place, one in enumerate(report.told):
         begin = axis.at(one.life[0].at)
         end = 1.0 if one.cleared is None else axis.at(one.cleared)
@@ -219,7 +220,7 @@ def _timeline(report: Report) -> Iterator[str]:
             ends = f"{max(end, begin + 0.005) * count:.1f}"
             spans.append(f'<path class="bar {kind}" d="M{at} {8 * bar + 1}H{ends}v6H{at}z">{told}</path>')
         row = next((row for row, last in enumerate(rows) if begin >= last), None)
-        if row is not None and place < EVIDENCE_MAX:
+        if row is not None and one.id in shown:
             rows[row] = begin + LANE_SHARE
             side = "right:" + f"{100 * (1 - begin):.1f}%" if begin > 0.9 else "left:" + f"{100 * begin:.1f}%"
             marks.append(
@@ -263,8 +264,9 @@ def _alerts(report: Report) -> Iterator[str]:
     yield '<section id="alerts"><h2>Alerts</h2>'
     if not report.told:
         yield "<p>None was open in this period.</p>"
+    shown = {one.id for one in severest(report.told, EVIDENCE_MAX)}
     for place, one in enumerate(report.told):
-        yield from _alert(place, one, with_evidence=place < EVIDENCE_MAX, report=report)
+        yield from _alert(place, one, with_evidence=one.id in shown, report=report)
     yield "</section>"
 
 
@@ -666,7 +668,7 @@ def _histograms(one: Series) -> Iterator[str]:
 
 
 _STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--card:#f7f9fb;--fg:#17202b;--muted:#566170;--line:#d5dce4;--ref:#a3adb9;
+:root{color-scheme:light dark;--bg:#fff;--card:#f7f9fb;--fg:#17202b;--muted:#566170;--line:#d5dce4;--ref:#848f9c;
 --cur:#1f6feb;--new:#b54708;--link:#0b57b0;--high:#b42318;--medium:#9a5b00;--low:#2f5f97;--calm:#3d6b4a;
 --m0:#1f6feb;--m1:#b54708;--m2:#2e7d46;--m3:#8a3ffc;--m4:#566170;--m5:#b42318}
 @media (prefers-color-scheme:dark){:root{--bg:#11161c;--card:#181f27;--fg:#e5eaf0;--muted:#9ba8b6;--line:#2d3742;
@@ -736,7 +738,7 @@ footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.6rem}
 outline:2px solid var(--link);outline-offset:2px}
 @media (max-width:44rem){body{padding:.8rem;font-size:14px}.two,.sparks{grid-template-columns:1fr}.more{display:none}
 .scale time:nth-child(even){display:none}.timeline{height:6rem}.wide{min-width:6rem}}
-@media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--fg:#000;--muted:#444;--line:#bbb;--ref:#a3adb9;
+@media print{:root{color-scheme:light;--bg:#fff;--card:#fff;--fg:#000;--muted:#444;--line:#bbb;--ref:#848f9c;
 --cur:#1f6feb;--new:#b54708;--link:#000;--high:#b42318;--medium:#9a5b00;--low:#2f5f97;--calm:#3d6b4a}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}body{max-width:none;padding:0;font-size:11px}nav{display:none}
 .card,figure,tr{break-inside:avoid}h2,h3,summary{break-after:avoid}.scroll{overflow:visible}

@@ -65,10 +65,11 @@ def _report(
     reports: Sequence[QualityReport] = (),
     pipeline: Any = PIPELINE,
 ) -> Report:
-    slices = Slices(pipeline.watch, period or Period())
+    period = period or Period()
+    slices = Slices(pipeline.watch, period)
     for one in said or _slices():
         slices.take(_packed(one, pipeline.watch))
-    told, judged = Alerts(pipeline.name), Qualities(pipeline.name)
+    told, judged = Alerts(pipeline.name), Qualities(pipeline.name, period)
     for alert in alerts:
         told.take(alert if isinstance(alert, bytes) else encode(alert))
     for report in reports:
@@ -283,7 +284,7 @@ def test_an_alert_is_told_with_its_life_and_what_showed_it() -> None:
     assert told.evidence.bins == raised.evidence.bins
     assert told.evidence.distances["psi"] > 0.5, "not that of the end, when it was as usual again"
     assert report.alerts == {"high": 1, "medium": 0, "low": 0}
-    assert "1 records of the topic of alerts cannot be read, and are left out" in report.notes
+    assert "records on the topic of alerts that cannot be read, and are left out: 1" in report.notes
     seen = Seen(page(report))
     assert "#alert-0" in seen.all("href")
     for word in ("raised", "acknowledged", "cleared", "estimated accuracy"):
@@ -318,6 +319,16 @@ def test_quality_is_the_mean_of_the_newest_reports_of_all_partitions_by_their_la
     # Where somebody has put the partitions together, that is what counts.
     whole = _report(reports=[*reports, _quality("static", None, 15.0, 40.0, 0.4)])
     assert whole.quality[-1].newest["log_loss"] == 0.4
+
+
+def test_of_many_reports_the_newest_of_each_point_in_time_are_kept() -> None:
+    # Two a second, and each says when it was: what is told of a point is what was said at its end.
+    reports = [_quality("static", 0, at / 2, 10.0, at / 2) for at in range(1_500)]
+    (static,) = _report(reports=reports).quality
+    assert static.over_time["log_loss"] == [pytest.approx(at + 9.5, abs=1.0) for at in range(0, 750, 10)]
+    # What was said before the period is what is known of a partition of which nothing is said in it.
+    (static,) = _report(reports=[*reports, _quality("static", 1, 5.0, 10.0, 0.0)], period=Period(400.0, 450.0)).quality
+    assert static.over_time["log_loss"] == [pytest.approx((at + 9.5) / 2, abs=1.0) for at in range(400, 450, 10)]
 
 
 # The page.
@@ -378,6 +389,28 @@ def test_every_picture_has_a_title_and_every_table_heads() -> None:
     assert text.count("<svg") == text.count('role="img"')
     for table in re.findall(r"<table>.*?</table>", text, flags=re.DOTALL):
         assert 'scope="col"' in table
+
+
+def _luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * one for one in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(scheme: str) -> None:
+    """WCAG 2.2: 4.5 for text, 3 for what is drawn."""
+    style = page(_report()).partition("<style>")[2]
+    block = style.partition("dark)" if scheme == "dark" else "<style>")[2] or style
+    colours = dict(re.findall(r"--(\w+):(#\w+)", block.partition("}")[0]))
+    assert len(colours) > 15
+    for ground in ("bg", "card"):
+        for name in set(colours) - {"bg", "card", "line"}:
+            light, dark = sorted((_luminance(colours[name]), _luminance(colours[ground])), reverse=True)
+            drawn = name in ("ref", "cur", "new") or re.fullmatch(r"m\d", name)
+            contrast = (light + 0.05) / (dark + 0.05)
+            assert contrast >= (3.0 if drawn else 4.5), f"{name} on {ground}: {contrast:.2f}"
 
 
 def _wide() -> tuple[Any, list[dict[str, Any]]]:
@@ -487,7 +520,7 @@ def test_the_command_writes_what_is_on_the_topics(broker: EmbeddedBroker, capfd:
     code, out, err = ends("--from", "@1970-01-01T00:06:40", "--to", "@1970-01-01T00:09:10", "-o", "report.html")
     assert (code, out) == (0, ""), err
     assert err.startswith("1970-01-01 00:06:40 to 1970-01-01 00:09:10 UTC: 4,500 events, alerts: 1 medium; ")
-    assert "note: 1 records of the topic of slices cannot be read, and are left out\n" in err
+    assert "note: records on the topic of slices that cannot be read, and are left out: 1\n" in err
     written = Path("report.html").read_text()
     assert Seen(written).text.count("4,500") == 1
     assert ends("-o", "report.html")[0] == 8
