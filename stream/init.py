@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from headrace.schemas.errors import BadFile
 from headrace.stream import terminal
+from headrace.stream.drift import REFERENCE
 from headrace.stream.shows import SHOWS
 
 EVENT_COUNT = 200
@@ -147,11 +148,13 @@ def main(name: str, *, template: str) -> int:
 
 def contents(name: str, template: str, chosen: Template) -> dict[str, str]:
     """Return the files of the project, by their paths."""
-    source = files(f"headrace.examples.{chosen.example}").joinpath("pipeline.py").read_text()
+    example = files(f"headrace.examples.{chosen.example}")
+    source = example.joinpath("pipeline.py").read_text()
     source = source.replace(f'    name="{chosen.example}",', f'    name="{name}",')
     source = re.sub(
         r"# As examples/\S+ fits them\.", "# As the example's training fitted them: put yours here.", source
     )
+    source = re.sub(r": examples/\S+ learns them\.", ": headrace drift learn makes it of yours.", source)
     said = {"name": name, "template": template, **chosen._asdict()}
     texts = {
         "tests/test_pipeline.py": _TEST,
@@ -161,6 +164,9 @@ def contents(name: str, template: str, chosen: Template) -> dict[str, str]:
         "README.md": _README,
     }
     written = {path: text.format(**said) for path, text in texts.items()}
+    usual = example.joinpath(REFERENCE)
+    if usual.is_file():
+        written[REFERENCE] = usual.read_text()  # what the pipeline's events are compared with
     return {"pipeline.py": source, "events.jsonl": sample(chosen.example), **written}
 
 

@@ -40,7 +40,7 @@ def test_config_shows_every_option_with_its_value_and_bounds(capsys: pytest.Capt
         assert f"\n{name} = " in f"\n{shown}"
         assert option.text in shown
     assert (
-        "web_port = 8080\n    the port of the health pages and metrics; 0 takes a free one, -1 none [-1 to 65535]"
+        "web_port = 8080\n    the port of the page, health and metrics; 0 takes a free one, -1 none [-1 to 65535]"
         in shown
     )
     assert "guarantee = exactly-once\n" in shown
