@@ -112,6 +112,8 @@ def test_nothing_is_committed_before_every_webhook_has_taken_it(run: Any, hook: 
     running.read(*(_alert(f"a{place}") for place in range(20)))
     # The one that is down holds up neither what the other gets nor what it gets next.
     wait_until(lambda: len(other.accepted) == 20 and hook.got)
+    # That it was taken is known to the server a moment before it is known to who sent it.
+    wait_until(lambda: "20" in running.forwarder.committed()[0][1])
     offset, metadata = running.forwarder.committed()[0]
     assert offset == 0
     assert msgspec.json.decode(metadata) == {running.hooks[1].name: 20}
