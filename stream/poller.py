@@ -48,6 +48,7 @@ Place = tuple[str, int]
 POLL_SECONDS_MAX = 0.1
 FULL_SECONDS_MAX = 1.0
 WATCH_SECONDS = 0.5
+LEAD_SECONDS_MAX = 1.0  # for which labels wait for events that are on their way
 STATS_MS = 2_000  # from one look at the connections to the next
 HEARD_SECONDS_MAX = 8.0  # a heartbeat goes out every three seconds at the least, and is answered
 
@@ -94,6 +95,7 @@ class Partition:
         "count",
         "done",
         "end",
+        "fetched_at",
         "first",
         "moved_at",
         "newest",
@@ -117,6 +119,7 @@ class Partition:
         self.done: int | None = None  # the offset after the last record dealt with
         self.moved_at = now
         self.newest: int | None = None  # when the last record fetched was written, in milliseconds
+        self.fetched_at = now
         self.paused = False
 
     @property
@@ -279,7 +282,9 @@ class Poller(threading.Thread):
             return None
         if leader.chunks:
             return _written(leader.chunks[0][0][0])
-        # More is on its way, unless there is no room for it: then what is here has to make some.
+        # More is on its way, unless it has not come for a while, or there is no room for it: then this has to make some.
+        if time.monotonic() - leader.fetched_at > LEAD_SECONDS_MAX:
+            return None
         if leader.at_end or leader.newest is None or self._has_no_room():
             return None
         return leader.newest
@@ -478,6 +483,8 @@ class Poller(threading.Thread):
         first = self._consumer.poll(POLL_SECONDS_MAX)
         if first is None:
             self.drained = True
+            if self.leads:
+                self._on_arrived()  # something may have waited for what did not come
             return
         rest = self._consumer.consume(self._fetch_count, 0)
         self._keep([first, *rest])
@@ -487,16 +494,18 @@ class Poller(threading.Thread):
     def _keep(self, messages: list[Message]) -> None:
         """Put records where others can take them, in their order, by partition."""
         runs: list[tuple[Place, list[Message]]] = []
+        notes: list[tuple[Message, KafkaError]] = []
         topic = number = None
         for message in messages:
             if (error := message.error()) is not None:
-                self._note(message, error)
+                notes.append((message, error))
                 continue
             if message.partition() != number or message.topic() != topic:
                 topic, number = message.topic(), message.partition()
                 run: list[Message] = []
                 runs.append((cast("Place", (topic, number)), run))
             run.append(message)
+        now = time.monotonic()
         with self.lock:
             for place, run in runs:
                 partition = self.partitions.get(place)
@@ -515,8 +524,12 @@ class Poller(threading.Thread):
                 partition.bytes += size
                 partition.next = _offset(run[-1]) + 1
                 partition.newest = _written(run[-1])
+                partition.fetched_at = now
                 partition.end = None
                 partition.at_end = False
+        # After the records: where a log ends is told behind the last of them, and once.
+        for message, error in notes:
+            self._note(message, error)
 
     def _note(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
@@ -524,7 +537,9 @@ class Poller(threading.Thread):
                 topic, number, offset = message.topic(), message.partition(), message.offset()
                 assert topic is not None
                 assert number is not None
-                if (partition := self.partitions.get((topic, number))) and not self._rewind:
+                assert offset is not None
+                partition = self.partitions.get((topic, number))
+                if partition and not self._rewind and (partition.next is None or offset >= partition.next):
                     # After records it says nothing new, unless the markers of transactions lie in between.
                     partition.end = offset if offset != partition.next else None
                     partition.at_end = True

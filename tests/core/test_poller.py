@@ -574,9 +574,24 @@ def test_labels_wait_for_events_that_are_on_their_way_and_not_for_what_does_not_
     _written(poller, LABELS, 15)
     assert _offsets(_take(poller, ZERO, 10)) == [0]
     assert poller.waiting() == [], "the log of the events goes on"
+    poller.partitions[ZERO].fetched_at -= 2.0
+    assert poller.waiting() == [LABELS], "nothing came for a while"
+    poller.partitions[ZERO].fetched_at += 2.0
     _end(poller, 1)
     assert poller.waiting() == [LABELS]
     assert _offsets(_take(poller, LABELS, 10)) == [0]
+
+
+def test_the_end_of_a_log_that_comes_with_its_last_records_is_noted() -> None:
+    """It comes once: who misses it waits for ever for what is on its way."""
+    poller = _together()
+    last = Record(b"v", topic="t", partition=0, offset=0)
+    end = Record(None, topic="t", partition=0, offset=1, error=KafkaError(KafkaError._PARTITION_EOF))
+    poller._keep([last, end])  # type: ignore[list-item]
+    assert poller.partitions[ZERO].at_end
+    more = Record(b"v", topic="t", partition=0, offset=2)
+    poller._keep([Record(None, topic="t", partition=0, offset=2, error=end.error()), more])  # type: ignore[list-item]
+    assert not poller.partitions[ZERO].at_end, "and more came"
 
 
 def test_labels_make_room_where_there_is_none_for_events() -> None:
