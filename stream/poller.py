@@ -282,7 +282,7 @@ class Poller(threading.Thread):
             return None
         if leader.chunks:
             return _written(leader.chunks[0][0][0])
-        # More is on its way, unless nothing has come for a while, or there is no room for it: then this has to make some.
+        # More is on its way, unless nothing has come for a while, or there is no room for it and this has to make some.
         if time.monotonic() - leader.fetched_at > LEAD_SECONDS_MAX:
             return None
         if leader.at_end or leader.newest is None or self._has_no_room():
