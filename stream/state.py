@@ -122,6 +122,11 @@ class Memory:
         if self.fresh:
             self.fresh = False
             outputs.append(self._head(self.generation, 0, 0))
+        if change is None and next_offset == self.offset:
+            # The end of the log was told where it had been committed already: there is nothing to take in again, and
+            # the next change begins here too.
+            self.whole = True
+            return outputs
         blob = snapshot.encode(change) if change is not None else b""
         pieces = _cut(blob, self._piece_bytes)
         frame = _FRAME.pack(next_offset, len(pieces))

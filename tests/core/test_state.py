@@ -260,6 +260,15 @@ def test_a_worker_that_is_to_end_takes_no_more_changes_in(
     assert len(taken) == 1
 
 
+def test_a_step_that_took_nothing_in_and_moved_nothing_is_no_change() -> None:
+    # It would have the name of the next change, and whoever reads the changelog would find two under one name.
+    worker = Worker()
+    worker.step(7)
+    assert worker.memory.keep(None, 7, 7) == []
+    assert worker.memory.whole
+    assert worker.memory.keep(None, 9, 9), "markers of transactions take offsets, and are noted"
+
+
 def test_features_may_change_their_order_and_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker()
     worker.step(50)
