@@ -261,6 +261,7 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
 }
 # What is exported and makes no feature, with the reason.
 NOT_FEATURES = {
+    "Drift": "says what is watched",
     "Brake": "what stops a learner; some of the pipelines have one",
     "Event": "a base class for what is scored",
     "Fallback": "what stands in for a model; some of the pipelines have one",
