@@ -101,7 +101,7 @@ def test_a_worker_that_goes_on_meanwhile_is_compared_up_to_where_its_group_is(st
     generator = stage.generator()
     worker = stage.worker(pipeline=REMEMBERING).start()
     worker.wait_until_ready()
-    generator.start(30_000, rate=3_000)
+    generator.start(1_000_000, rate=1_000)  # more than there is time for; it is stopped
     stage.wait_until(lambda: bool(stage.visible()), lambda: "nothing was scored")
     for _ in range(2):
         report = json.loads(_well(_run(stage, "parity", "--json")).stdout)
