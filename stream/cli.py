@@ -244,7 +244,8 @@ def _run(options: argparse.Namespace) -> int:
 
     set_up_logging(config.log_level)
     failpoint.arm(os.environ)
-    run(load.load_pipeline(options.path), config, dry=options.dry_run, as_json=options.json)
+    pipeline, extensions = load.load(options.path)
+    run(pipeline, config, extensions=extensions, dry=options.dry_run, as_json=options.json)
     return 0
 
 

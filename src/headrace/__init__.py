@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace.schemas.event import Event, Label
     from headrace.stream.artifact import Static
     from headrace.stream.drift import Drift
+    from headrace.stream.load import extends
     from headrace.stream.saving import save_static
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "cyclic",
     "differs",
     "distance_km",
+    "extends",
     "feature",
     "field",
     "hashed",
@@ -84,6 +86,7 @@ _HOMES = {
     "schemas.event": ("Event", "Label"),
     "stream.artifact": ("Static",),
     "stream.drift": ("Drift",),
+    "stream.load": ("extends",),
     "stream.saving": ("save_static",),
 }
 _HOME = {name: f"headrace.{home}" for home, names in _HOMES.items() for name in names}
