@@ -540,7 +540,7 @@ class Pipeline:
         """Return outcomes as they are published."""
         of, classes = outcomes.of, learning.classes
         numbers = (outcomes.at, outcomes.labels, outcomes.was, of.at, of.score, of.static, of.online)
-        columns: list[Iterable[Any]] = [map(_number, column.tolist()) for column in numbers]
+        columns: list[Iterable[Any]] = [_numbers(column) for column in numbers]
         if classes is not None:
             columns[1:3] = classes.named(outcomes.labels), classes.named(outcomes.was)
         ids = [of.ids] if self.wire.id == self.wire.key else [of.ids, of.keys]
@@ -618,7 +618,7 @@ class Pipeline:
     ) -> list[msgspec.Struct]:
         """Make the predictions, without those of events that have no score."""
         values = scores.tolist()
-        statics: Iterable[float | None] = values if static is scores else list(map(_number, static.tolist()))
+        statics: Iterable[float | None] = values if static is scores else _numbers(static)
         if stood_in is not None:
             statics = [None if gone else value for value, gone in zip(statics, stood_in.tolist(), strict=True)]
         if self.static is None:
@@ -626,7 +626,7 @@ class Pipeline:
         columns = [*[map(field, events) for field in self._identity], values, statics]
         more = predicted is not None or reasons is not None
         if online is not None or flags is not None or more:
-            columns.append(repeat(None) if online is None else map(_number, online.tolist()))
+            columns.append(repeat(None) if online is None else _numbers(online))
         if flags is not None or more:
             columns += [repeat(self.name), repeat(self.version), repeat(()) if flags is None else flags]
         columns += [one for one in (predicted, reasons) if one is not None]
@@ -661,8 +661,12 @@ class Pipeline:
         return Rejection(at, Reason.NOT_FINITE, "; ".join([f"score is {scores[at]}", *causes]))
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _numbers(column: Floats) -> list[float | None]:
+    """Return numbers for the wire, None for each that is none."""
+    listed: list[float | None] = column.tolist()
+    for place in np.flatnonzero(np.isnan(column)).tolist():
+        listed[place] = None
+    return listed
 
 
 def together(parts: Sequence[Effects]) -> Effects:
