@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from headrace.stream.broker import RealBroker
 pytestmark = pytest.mark.broker
 
 WAIT_SECONDS_MAX = 90.0
+PAUSE_SECONDS = 0.4  # a health check is a process, and those that it waits for want the processor
 # Of the image's Java machine, and no properties of the broker's.
 NOT_PROPERTIES = {"KAFKA_HEAP_OPTS"}
 
@@ -44,12 +47,34 @@ class Up:
         self.here = Here(composed, folder)
         self.folder = folder
         self.running: dict[str, Worker] = {}
+        self._empty = folder / "empty"
+        self._empty.mkdir()
+
+    def place(self, name: str) -> Path:
+        """Return the folder in which a service works; where none is said, there is nothing in it."""
+        return Path(self.here.mounted(name).get(self.here.services[name].get("working_dir", ""), self._empty))
+
+    def run(self, name: str, *words: str, ports: tuple[int, ...] = ()) -> str:
+        """Do what ``docker compose exec`` does, and return what is printed."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}
+        done = subprocess.run(
+            self.here.here(list(words)),
+            cwd=self.place(name),
+            env=environ | self.here.environment(name, ports),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def start(self, name: str, *more: str, ports: tuple[int, ...] = ()) -> Worker:
         for other in self.here.services[name].get("depends_on", {}):
             process = self.running.get(other)
             assert process is None or process.alive or process.exit_code == 0, f"{name} waits for {other}"
-        worker = Worker(name, [*self.here.command(name), *more], self.folder, self.here.environment(name, ports))
+        command = ["env", "--chdir", str(self.place(name)), *self.here.command(name), *more]
+        worker = Worker(name, command, self.folder, self.here.environment(name, ports))
         self.running[name] = worker
         return worker.start()
 
@@ -63,7 +88,7 @@ class Up:
             ended = {name: one.exit_code for name, one in self.running.items() if one.exit_code}
             assert not ended, f"{ended} ended\n{tails}"
             assert time.monotonic() < deadline, f"not after {WAIT_SECONDS_MAX:.0f} s: {what}\n{tails}"
-            time.sleep(0.1)
+            time.sleep(PAUSE_SECONDS)
 
     def healthy(self, name: str, ports: tuple[int, ...] = ()) -> None:
         test = self.here.services[name]["healthcheck"]["test"][1:]
@@ -129,8 +154,7 @@ def test_what_is_composed_scores_what_is_produced_and_shows_it(
             ids = [json.loads(one.value())["id"] for one in predictions]
             assert len(ids) == len(set(ids))
 
-            (kept,) = up.here.volume("token").iterdir()
-            token = kept.read_text().split('"')[1]
+            token = up.run(both[0], "cat", "headrace.toml").split('"')[1]
 
             def shown() -> bool:
                 told = [_ask(ports[name], "/page/data", Authorization=f"Bearer {token}") for name in both]
@@ -153,6 +177,9 @@ def test_what_is_composed_scores_what_is_produced_and_shows_it(
 
             up.wait_until(collected, "Prometheus has the metrics of both workers")
 
+            # As a person does who looks at what is composed.
+            assert "alert" in up.run(both[1], "headrace", "alerts", "ls", ports=(6066,))
+
             for name in ("producer", *both, "prometheus"):
                 up.stop(name)
     finally:
@@ -160,5 +187,7 @@ def test_what_is_composed_scores_what_is_produced_and_shows_it(
             worker.kill()
     # On a file system that cannot be written: beside what is mounted, nobody left anything.
     left = {path.name for path in tmp_path.iterdir() if path.suffix != ".log"}
-    assert left == {"volumes", "mounted"}
+    assert left == {"volumes", "mounted", "empty"}
+    assert not list((tmp_path / "empty").iterdir())
+    assert [path.name for path in (tmp_path / "volumes/token").iterdir()] == ["headrace.toml"]
     assert {path.name for path in (tmp_path / "volumes").iterdir()} == set(composed["volumes"]) - {"grafana"}

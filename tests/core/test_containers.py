@@ -203,8 +203,7 @@ def test_workers_have_options_that_there_are_and_each_a_name_and_a_volume_of_its
         mounts = {mount["target"]: mount for mount in service["volumes"]}
         names.add(config.instance)
         places.add(mounts[config.state_dir]["source"])
-        read = Path(cli._parser().parse_args(service["command"]).config)
-        token = mounts[str(read.parent)]
+        token = mounts[service["working_dir"]]  # in which headrace.toml is read
         assert token["source"] == "token"
         assert token["read_only"]
     assert len(names) == len(places) == 2
@@ -252,6 +251,7 @@ def test_the_token_is_made_once_and_is_one_that_a_worker_takes(composed: dict[st
         made.append(file.read_text())
     assert made[0] == made[1]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.name == cli.CONFIG_FILE
     config = configure(from_toml(made[0], file.name), {"web_host": Given("0.0.0.0", "environment")})
     assert re.fullmatch(r"[0-9a-f]{48}", config.web_token)
 
@@ -304,3 +304,18 @@ def test_the_page_on_containers_names_every_service_port_and_volume(composed: di
     assert named == set(composed["services"])
     for service in composed["services"].values():
         assert all(f"127.0.0.1:{port['published']}" in page for port in service.get("ports", ()))
+
+
+def test_the_fragment_for_kubernetes_has_pages_that_there_are_options_that_there_are_and_patience() -> None:
+    (text,) = re.findall(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs/containers.md").read_text(), flags=re.MULTILINE | re.DOTALL
+    )
+    pod = yaml.safe_load(text)
+    (container,) = pod["containers"]
+    image = dockerfile()
+    given = {one["name"]: one.get("value", "given-by-the-cluster") for one in container["env"]}
+    config = configure(_options(image.environment | given))
+    assert pod["terminationGracePeriodSeconds"] * 1_000 > config.drain_timeout_ms
+    assert pod["securityContext"]["fsGroup"] == int(image.one("USER").split(":")[1])
+    for probe, page in (("startupProbe", "started"), ("livenessProbe", "live"), ("readinessProbe", "ready")):
+        assert container[probe]["httpGet"] == {"path": f"/health/{page}", "port": config.web_port}
