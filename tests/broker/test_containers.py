@@ -147,9 +147,9 @@ def test_what_is_composed_scores_what_is_produced_and_shows_it(
 
             def published() -> bool:
                 predictions.extend(one for one in read.consume(1_000, 0.1) if one.error() is None)
-                return len(predictions) >= 500
+                return len(predictions) >= 200
 
-            up.wait_until(published, "500 predictions are published")
+            up.wait_until(published, "200 predictions are published")
             read.close()
             ids = [json.loads(one.value())["id"] for one in predictions]
             assert len(ids) == len(set(ids))
