@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=float, default=0.0, metavar="N", help="stop after N seconds")
     demo.add_argument("--stationary", action="store_true", help="let the world stay as it is")
     demo.add_argument("--rate", type=int, default=2_000, metavar="N", help="events per second (default: 2000)")
+    demo.add_argument(
+        "--produce-only", action="store_true", help="no broker and no worker: produce, to the broker of --broker"
+    )
     demo.add_argument("--json", action="store_true", help="print the summary as JSON, and nothing else")
     _add_options(demo)
     demo.set_defaults(command=_demo)
@@ -252,9 +255,17 @@ def _run(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     # The embedded broker answers to transactions without keeping what they promise.
     config = _options(options, os.environ, guarantee=AT_LEAST_ONCE)
-    from headrace.stream.demo import demo  # noqa: PLC0415 - late, as above
+    if options.rate < 1:
+        raise BadConfig([f"--rate {options.rate}: allowed is a whole number above zero"])
+    if options.produce_only:
+        from headrace.stream.feed import feed as play  # noqa: PLC0415 - late, as above
+        from headrace.stream.run import set_up_logging  # noqa: PLC0415
 
-    return demo(
+        set_up_logging(config.log_level)
+    else:
+        from headrace.stream.demo import demo as play  # noqa: PLC0415
+
+    return play(
         config,
         example=options.example,
         events=options.events,

@@ -293,6 +293,8 @@ def _worker(
             told.append(line)
             if "ready:" in line:
                 ready.set()
+        # A process that is killed closes its files before it has ended, and who looks in between would call it alive.
+        worker.wait()
         stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
