@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -222,6 +223,16 @@ OPTIONS: dict[str, Option] = {
         600_000,
         why="container platforms kill after 30 s",
     ),
+    "traces": Option(
+        "", "where spans of events go, an address of OTLP over HTTP such as http://127.0.0.1:4318; empty is off"
+    ),
+    "traces_per_mille": Option(
+        10,
+        "of a thousand events that have no trace of their own, or one that their producer samples, so many get a span",
+        0,
+        1_000,
+        why="a span costs what scoring forty events does, so all of them are for a quiet topic",
+    ),
     "state_dir": Option("", "where this worker keeps its files; empty means the user's state directory"),
     "allow_insecure": Option(False, "let a password or an alert travel without TLS"),
     "log_level": Option("info", "how much is logged", allowed=("debug", "info", "warning", "error")),
@@ -314,6 +325,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     stall_red_ms: int
     stall_exit_ms: int
     drain_timeout_ms: int
+    traces: str
+    traces_per_mille: int
     state_dir: str
     allow_insecure: bool
     log_level: str
@@ -555,6 +568,9 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
             "it can be tried again and again",
             ("web_token",),
         )
+    if config.traces and (problem := _no_address(config.traces)):
+        # Not the address itself: what is wrong with it may be a password.
+        yield f"traces: {problem}", ("traces",)
     if config.stall_red_ms >= config.stall_exit_ms:
         yield (
             f"stall_red_ms = {config.stall_red_ms}: must be below stall_exit_ms = {config.stall_exit_ms}, "
@@ -585,6 +601,28 @@ def _relations(config: Config) -> Iterator[tuple[str, tuple[str, ...]]]:
             "kafka.security.protocol=SASL_SSL, or allow_insecure=true if that is what you want",
             ("kafka.security.protocol", "allow_insecure"),
         )
+
+
+def _no_address(url: str) -> str:
+    """Return what is wrong with an address that spans are to go to, or nothing.
+
+    >>> _no_address("http://127.0.0.1:4318"), _no_address("grpc://collector:4317")
+    ('', 'expected http:// or https:// and a host')
+    >>> _no_address("https://me:hunter2@collector/")
+    'a name or a password has no place in it; OTEL_EXPORTER_OTLP_TRACES_HEADERS is for those'
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.port is None or parts.port else None
+    except ValueError as error:
+        return f"no address: {error}"
+    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable() or " " in url:
+        return "expected http:// or https:// and a host"
+    if "@" in parts.netloc:
+        return "a name or a password has no place in it; OTEL_EXPORTER_OTLP_TRACES_HEADERS is for those"
+    if parts.query or parts.fragment:
+        return "what follows a ? or a # has no place in it; OTEL_EXPORTER_OTLP_TRACES_HEADERS is for what is secret"
+    return ""
 
 
 def from_toml(text: str, source: str) -> dict[str, Given]:

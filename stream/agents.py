@@ -23,6 +23,7 @@ from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.schemas.outcome import By
+from headrace.schemas.trace import TRACEPARENT
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.monitoring import Monitoring
@@ -31,6 +32,7 @@ from headrace.stream.shared import Letter as Writes
 from headrace.stream.shared import Shared
 from headrace.stream.state import Memories, Memory
 from headrace.stream.telemetry import NEWEST_COUNT, Laps, Letter, Step, Tally, Telemetry, grown, written
+from headrace.stream.traces import Spans, Traces
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -68,7 +70,11 @@ class Scorer:
         monitoring: Monitoring | None = None,
         *,
         telemetry: Telemetry | None = None,
+        traces: Traces | None = None,
     ) -> None:
+        self._traces = traces
+        self._spans: Spans | None = None  # of the records of the step that is under way
+        self._begun: list[Spans] = []  # in this step, and for its commit to end
         self.monitoring = monitoring  # the part in the watch over the whole stream, where there is one
         self.shared = shared  # the part in a learner that all partitions share, where there is one
         self._telemetry = telemetry or Telemetry(pipeline.kind)
@@ -83,6 +89,7 @@ class Scorer:
         if labels is not None:
             self._label_codec = EventCodec(labels, bytes_max=config.event_bytes_max)
             self._label_time = attrgetter(labels.wire.time)
+            self._label_id = labels.wire.id
         self.turn = asyncio.Lock()  # one thing at a time happens to what is remembered
         self._ahead_max = (
             config.event_ahead_max_ms / 1_000 if pipeline.looks_back or pipeline.learns or pipeline.watch else 0.0
@@ -97,6 +104,7 @@ class Scorer:
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str = "") -> Outputs:
         """Return what is to be published for these records of a topic, which end before ``next_offset``."""
         memory.whole = False
+        self._spans, self._begun = None, []
         if self.shared is not None and topic == self.shared.topic:
             learn = partial(self.shared.step, messages, memory, next_offset)
             return self._aside(messages, memory, topic, learn)
@@ -104,7 +112,8 @@ class Scorer:
             look = partial(self.monitoring.step, messages, memory, next_offset, topic)
             outputs = self._aside(messages, memory, topic, look)
             assert outputs.tally is not None
-            return outputs._replace(tally=outputs.tally._replace(alerts=self.monitoring.told))
+            outputs = outputs._replace(tally=outputs.tally._replace(alerts=self.monitoring.told))
+            return self._looked(messages, outputs, memory) if self._traces is not None else outputs
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
         if self.shared is not None:
@@ -114,7 +123,12 @@ class Scorer:
         known = _known(learning)
         laps = self._laps
         laps.begin()
+        if self._traces is not None:
+            self._spans = self._traces.begin(messages, _headers(messages))
+            self._begun.append(self._spans)
         scored = self.score(messages, memory.state)
+        if self._traces is not None and self._spans is not None:
+            self._traces.scored(self._spans, scored.places, scored.predictions, memory.place[1])
         if breaker and breaker.is_open != before:
             log.warning("%s[%d]: %s", *memory.place, str(breaker))
         others = [self._dead_letter(messages[one.at], one) for one in scored.rejections]
@@ -131,6 +145,9 @@ class Scorer:
         laps.encode = laps.lap()
         if not messages:
             return outputs
+        if self._spans is not None:
+            self._spans.refused(scored.rejections)
+            self._spans.stepped({"decoded": laps.decode, "scored": laps.score, "encoded": laps.encode})
         topic = topic or self._pipeline.wire.topic
         many, refused = len(scored.places), scored.rejections
         self._telemetry.stepped(Step(topic, len(messages), many, refused, laps.decode, laps.score, laps.encode))
@@ -150,8 +167,23 @@ class Scorer:
                 scored.effects.scores,
                 scored.predictions[-1] if scored.predictions else None,
                 letters(messages, refused),
+                self._begun,
             )
         )
+
+    def _looked(self, messages: list[Message], outputs: Outputs, memory: Memory) -> Outputs:
+        """Let the alerts of the whole stream go on in traces of the events that are behind them."""
+        assert self._traces is not None
+        assert self.monitoring is not None
+        assert outputs.tally is not None
+        self._traces.looked_at(_headers(messages))
+        if not self.monitoring.told:
+            return outputs
+        spans = self._traces.alerted(self.monitoring.told, memory.place, self._traces.named)
+        headers = map(spans.headers, range(len(self.monitoring.told)))
+        alerts = self._config.topic_alerts
+        others = [one._replace(headers=next(headers)) if one.topic == alerts else one for one in outputs.others]
+        return outputs._replace(others=others, size=_size(others), tally=outputs.tally._replace(spans=[spans]))
 
     def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Writes], Outputs]) -> Outputs:
         """Have a step counted that scores nothing; ``step`` is given what makes its dead letters."""
@@ -188,6 +220,10 @@ class Scorer:
         if labels:
             memory.label_at = max(memory.label_at, *map(self._label_time, labels))
             memory.label_wrote = max(memory.label_wrote, float(wrote.max()))
+        if self._traces is not None and messages:
+            ids = [getattr(label, self._label_id) for label in labels]
+            self._spans = self._traces.labels(messages, kept, ids, _headers(messages))
+            self._begun.append(self._spans)
         laps.decode = laps.lap()
         effects = self._pipeline.learn(labels, memory.state, wrote)
         laps.score = laps.lap()
@@ -206,11 +242,16 @@ class Scorer:
         place = topic, memory.place[1]
         told = letters(messages, rejections)
         alerts = _here(effects.alerts, memory)
-        return outputs._replace(tally=Tally(place, 0, rejections, outcomes, taught, alerts, letters=told))
+        tally = Tally(place, 0, rejections, outcomes, taught, alerts, letters=told)
+        if self._spans is not None:
+            self._spans.refused(rejections)
+            self._spans.stepped({"decoded": laps.decode, "learned": laps.score, "encoded": laps.encode})
+        return outputs._replace(tally=tally._replace(spans=self._begun))
 
     def tick(self, memory: Memory, wall: float, event: float, *, quiet: bool = True) -> Outputs:
         """Return what is to be published now that it is so late."""
         memory.whole = False
+        self._spans, self._begun = None, []
         before = _known(memory.state.learning)
         effects = self._pipeline.tick(memory.state, wall=wall, event=event, quiet=quiet)
         others = memory.keep_tick(effects.change)
@@ -218,13 +259,20 @@ class Scorer:
         others += [*self.reports(memory), *self._lessons(effects, memory), *self._slices(effects, memory)]
         outputs = self._told(effects, others, memory)
         alerts = _here(effects.alerts, memory)
-        return outputs._replace(tally=Tally(memory.place, outcomes=outcomes, taught=taught, alerts=alerts))
+        tally = Tally(memory.place, outcomes=outcomes, taught=taught, alerts=alerts, spans=self._begun)
+        return outputs._replace(tally=tally)
 
     def _lessons(self, effects: Effects, memory: Memory) -> list[Output]:
         return [] if self.shared is None else self.shared.lessons(effects.lessons, memory)
 
     def _slices(self, effects: Effects, memory: Memory) -> list[Output]:
-        return [] if self.monitoring is None else self.monitoring.slices(effects.slices, memory)
+        if self.monitoring is None:
+            return []
+        said = self.monitoring.slices(effects.slices, memory)
+        if self._traces is None or not said:
+            return said
+        named = self._traces.exemplars(memory.place[1], [one.number for one in effects.slices])
+        return [one._replace(headers=headers) for one, headers in zip(said, named, strict=True)]
 
     def idle(self, memory: Memory) -> None:
         """Say of a partition that was read to its end that nothing of it is open."""
@@ -269,8 +317,12 @@ class Scorer:
         """Return alerts as they are published."""
         for alert in effects.alerts:
             log.warning("%s[%d]: %s", *memory.place, alert.text)
-        topic = self._config.topic_alerts
-        return [Output(topic, one.id, encode(one)) for one in _here(effects.alerts, memory)]
+        topic, alerts = self._config.topic_alerts, _here(effects.alerts, memory)
+        if self._traces is None or not alerts:
+            return [Output(topic, one.id, encode(one)) for one in alerts]
+        spans = self._traces.alerted(alerts, memory.place, [] if self._spans is None else self._spans.named)
+        self._begun.append(spans)
+        return [Output(topic, one.id, encode(one), spans.headers(at)) for at, one in enumerate(alerts)]
 
     def _told(self, effects: Effects, others: list[Output], memory: Memory) -> Outputs:
         """Put outcomes into columns."""
@@ -278,10 +330,20 @@ class Scorer:
         values = encode_all(effects.outcomes)
         keys = [str(key(one)) for one in effects.outcomes]
         others = [*others, *self._alerts(effects, memory)]
-        return Outputs(topic, keys, values, None, others, sum(map(len, values)) + _size(others))
+        headers = None if self._traces is None else list(map(self._going_on, effects.outcomes))
+        if headers is not None and not any(headers):
+            headers = None
+        return Outputs(topic, keys, values, headers, others, sum(map(len, values)) + _size(others))
 
     def _outcome(self, outcome: Any) -> Output:
-        return Output(self._config.topic_outcomes, str(self._key(outcome)), encode(outcome))
+        headers = None if self._traces is None else self._going_on(outcome)
+        return Output(self._config.topic_outcomes, str(self._key(outcome)), encode(outcome), headers)
+
+    def _going_on(self, outcome: Any) -> list[Header] | None:
+        """Return the headers of what became known of an event: where its trace has come to."""
+        assert self._traces is not None
+        made = self._traces.of(getattr(outcome, self._pipeline.wire.id))
+        return None if made is None else [(TRACEPARENT, made)]
 
     def score(self, messages: list[Message], state: State, seen: list[Seen] | None = None) -> Scored:
         """Return a prediction or a rejection for each of these records, and let ``state`` take them in."""
@@ -289,7 +351,9 @@ class Scorer:
         self._laps.score = self._laps.lap()
         predictions, values = effects.predictions, encode_all(effects.predictions)
         assert len(values) == len(kept), "every event has a prediction or a reason"
-        outputs, large = self._publish([messages[at] for at in kept], predictions, values)
+        spans = self._spans
+        headers = _headers([messages[at] for at in kept]) if spans is None else spans.headers_of(kept)
+        outputs, large = self._publish(headers, predictions, values)
         if large:
             rejections += [one._replace(at=kept[one.at]) for one in large]
             out = {one.at for one in large}
@@ -346,12 +410,11 @@ class Scorer:
         return found
 
     def _publish(
-        self, kept: list[Message], predictions: list[Any], values: list[bytes]
+        self, headers: list[list[Header] | None], predictions: list[Any], values: list[bytes]
     ) -> tuple[Outputs, list[Rejection]]:
         """Put predictions into columns, except those that are too large for their topic."""
         topic = self._config.topic_predictions
         keys = list(map(str, map(self._key, predictions)))
-        headers = _headers(kept)
         bytes_max = self._bytes_max[topic]
         if any(headers):
             headers = [without_reply_headers(given) if given else None for given in headers]
@@ -382,11 +445,12 @@ class Scorer:
             pipeline=self._pipeline.name,
             version=self._pipeline.version,
         )
+        given = _headers([message])[0] if self._spans is None else self._spans.headers(rejection.at)
         letter = Output(
             self._config.topic_dead_letters,
             message.key(),
             message.value(),
-            dead_letter.together(_headers([message])[0] or [], ours),
+            dead_letter.together(given or [], ours),
         )
         return _fitting(letter, self._bytes_max[letter.topic], ours)
 

@@ -14,11 +14,12 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from headrace.schemas import slack, webhook
+from headrace.schemas import slack, trace, webhook
 from headrace.schemas.acknowledgement import BY_CHARACTERS_MAX, NOTE_CHARACTERS_MAX, Acknowledgement
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
+from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import AlertUnknown, BadConfig, BrokerNotAvailable, TopicMissing
 from headrace.stream import clients, topics
 from headrace.stream.forwarding import Forwarder, printable
@@ -75,7 +76,7 @@ class Forwarding:
     def _take(self, message: Message) -> None:
         partition, offset = cast("int", message.partition()), cast("int", message.offset())
         if (error := message.error()) is None:
-            self._forwarder.take(partition, offset, message.value())
+            self._forwarder.take(partition, offset, message.value(), traceparent(message))
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own code
             self._forwarder.ended(partition, offset)
         elif error.code() in clients.FATAL_IN_READING or error.fatal():
@@ -137,6 +138,17 @@ class Forwarding:
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forwarder.forget([one.partition for one in partitions])
+
+
+def traceparent(message: Message) -> str:
+    """Return the trace that an alert's record is in, as it goes on; nothing where its header names none."""
+    try:
+        headers = cast("list[Header] | None", message.headers())
+    except (UnicodeDecodeError, SystemError):  # a header's name that is no text
+        return ""
+    found = trace.of(headers)
+    # Written anew: what somebody else wrote to the topic becomes no header of a request.
+    return "" if found is None else bytes(found).decode()
 
 
 def forward(config: Config, stopping: threading.Event | None = None) -> None:

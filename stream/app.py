@@ -27,6 +27,7 @@ from headrace.stream.registry import CONTENT_TYPE, Labels
 from headrace.stream.shared import Listener, Shared, tell
 from headrace.stream.state import Memories
 from headrace.stream.telemetry import Telemetry
+from headrace.stream.traces import Traces
 from headrace.stream.transport import BatchTopic, Consumer
 
 log = logging.getLogger("headrace.app")
@@ -66,7 +67,17 @@ class Worker(faust.App):
         self.monitoring: Monitoring | None = None
         if pipeline.watch is not None:
             self.monitoring = Monitoring(pipeline, config, bytes_max, partitions=partitions)
-        self.scorer = Scorer(pipeline, config, bytes_max, self.shared, self.monitoring, telemetry=self.telemetry)
+        # A dry run publishes nothing that a trace could go on in.
+        self.traces = Traces(config, pipeline) if config.traces and dry is None else None
+        self.scorer = Scorer(
+            pipeline,
+            config,
+            bytes_max,
+            self.shared,
+            self.monitoring,
+            telemetry=self.telemetry,
+            traces=self.traces,
+        )
         self.health = Health(stall_red_ms=config.stall_red_ms, stall_exit_ms=config.stall_exit_ms)
         self.health.standing = self.standing
         self.failed: BaseException | None = None
@@ -227,6 +238,8 @@ class Worker(faust.App):
             await self.monitoring.close()
         if self._committer is not None:
             await self._committer.close()
+        if self.traces is not None:
+            await self.loop.run_in_executor(None, self.traces.close)
 
     async def wait_until_ready(self) -> None:
         """Return when partitions were assigned for the first time and events flow."""

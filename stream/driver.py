@@ -28,6 +28,7 @@ from headrace.stream.monitoring import Monitoring
 from headrace.stream.shared import Shared, Taught
 from headrace.stream.state import Found, Memories, Memory, Where
 from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
+from headrace.stream.traces import Spans, Traces
 
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
 BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
@@ -272,7 +273,9 @@ class Driver:
         self._monitoring = (
             Monitoring(pipeline, self._config, bytes_max, partitions=len(self._numbers)) if watches else None
         )
-        self._scorer = Scorer(pipeline, self._config, bytes_max, self._shared, self._monitoring)
+        self._traces = Traces(self._config, pipeline) if self._config.traces else None
+        self._spans: list[Spans] = []  # that wait for the commit
+        self._scorer = Scorer(pipeline, self._config, bytes_max, self._shared, self._monitoring, traces=self._traces)
         if self._monitoring is not None:
             self._tower = self._looking(self._monitoring)
         if self._shared is not None:
@@ -299,7 +302,7 @@ class Driver:
             for offset, one in enumerate(records, start=self._next[place])
         ]
         after = self._next[place] + len(records)
-        outputs = list(_each(self._scorer.step(messages, self._memories[number], after, topic)))
+        outputs = self._scorer.step(messages, self._memories[number], after, topic)
         self._next[place] = after
         self._since += records
         self._done(outputs)
@@ -308,7 +311,7 @@ class Driver:
         """Tell a partition what time it is, where that changes something."""
         memory = self._memories[number]
         if memory.state.due(self.clock, memory.state.clock):
-            self._done(list(_each(self._scorer.tick(memory, self.clock, memory.state.clock))))
+            self._done(self._scorer.tick(memory, self.clock, memory.state.clock))
 
     def _trained(self, shared: Shared) -> Memory:
         """Make the learner again that all partitions share."""
@@ -326,12 +329,22 @@ class Driver:
         """Look at the slices that were committed, and commit that."""
         records, done = self._published[monitoring.topic], self._looked
         messages = [
-            Message(topic=monitoring.topic, partition=0, offset=offset, key=_bytes(one.key), value=one.value)
+            Message(
+                topic=monitoring.topic,
+                partition=0,
+                offset=offset,
+                key=_bytes(one.key),
+                value=one.value,
+                headers=cast("Any", one.headers),
+            )
             for offset, one in enumerate(records[done:], start=done)
         ]
         if messages:
-            self._publish(_each(self._scorer.step(messages, self._tower, len(records), monitoring.topic)))
+            outputs = self._scorer.step(messages, self._tower, len(records), monitoring.topic)
+            self._publish(_each(outputs))
             self._looked = len(records)
+            for spans in outputs.tally.spans if outputs.tally is not None else ():
+                spans.published()
 
     def _learn(self, shared: Shared) -> None:
         """Learn the lessons that were committed, and commit that."""
@@ -351,11 +364,12 @@ class Driver:
         told.load(snapshot.decode(snapshot.encode(cast(Trained, self._course.state).dump())))
         shared.newest = Taught(told.version, told.learner)
 
-    def _done(self, outputs: list[Output]) -> None:
+    def _done(self, outputs: Outputs) -> None:
+        self._spans += outputs.tally.spans if outputs.tally is not None else ()
         if self._config.exactly_once:
-            self._open += outputs
+            self._open += _each(outputs)
         else:
-            self._publish(outputs)
+            self._publish(_each(outputs))
         if self.auto_commit:
             self.commit()
 
@@ -369,6 +383,9 @@ class Driver:
         self._committed |= {place: offset for place, offset in self._next.items() if offset}
         self._ticks = {number: memory.ticks for number, memory in self._memories.items()}
         self._open, self._since = [], []
+        for spans in self._spans:
+            spans.published()
+        self._spans = []
         if self._shared is not None:
             self._learn(self._shared)
         if self._monitoring is not None:
@@ -380,6 +397,8 @@ class Driver:
         Return its records, in their order. Kafka delivers them to the next worker: ``driver.pipe_all`` does that.
         """
         lost = self._since
+        for spans in self._spans:
+            spans.lost()
         self._begin(self.pipeline)
         return lost
 

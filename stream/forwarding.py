@@ -33,7 +33,7 @@ def printable(text: str) -> str:
 class Sends(Protocol):
     """The part of ``webhooks.Caller`` that is used."""
 
-    def send(self, webhook: Webhook, body: bytes, key: str) -> Answer:
+    def send(self, webhook: Webhook, body: bytes, key: str, traceparent: str = "") -> Answer:
         """Send it, and say what came of it."""
 
 
@@ -137,8 +137,8 @@ class Forwarder:
             for partition in partitions:
                 self._partitions.pop(partition, None)
 
-    def take(self, partition: int, offset: int, value: bytes | None) -> None:
-        """Take a record in, for every webhook that wants it and has room."""
+    def take(self, partition: int, offset: int, value: bytes | None, traceparent: str = "") -> None:
+        """Take a record in, for every webhook that wants it and has room; its trace goes along."""
         with self._changed:
             progress = self._partitions.get(partition)
             if progress is None:
@@ -156,7 +156,7 @@ class Forwarder:
                     # As it is: fields of a later version go along. Slack's form is ours.
                     body = slack.message(alert) if webhook.form == Form.SLACK else value or b""
                     key = idempotency_key(alert.id, alert.state, alert.at)
-                    outbox.put(Waiting(alert.id, partition, offset, body, key), now)
+                    outbox.put(Waiting(alert.id, partition, offset, body, key, traceparent), now)
                     progress.take(webhook.name, offset)
             self._changed.notify_all()
 
@@ -214,7 +214,7 @@ class Forwarder:
         while (one := self._next(target)) is not None:
             counts.attempts += 1
             try:
-                answer = self._caller.send(webhook, one.body, one.key)
+                answer = self._caller.send(webhook, one.body, one.key, one.traceparent)
             except Exception as error:  # noqa: BLE001 - this thread is all that the webhook has
                 # What it says may have the address in it.
                 answer = Answer(False, f"not sent: {type(error).__name__}")

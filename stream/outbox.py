@@ -19,6 +19,7 @@ class Waiting:
     offset: int
     body: bytes
     key: str
+    traceparent: str = ""
     since: float = 0.0
     due: float = 0.0
     attempts: int = 0

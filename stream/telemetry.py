@@ -22,6 +22,7 @@ from headrace.schemas.dead_letter import Rejection
 from headrace.schemas.metrics import NUMBERS
 from headrace.stream.poller import Place
 from headrace.stream.registry import Labels, Registry
+from headrace.stream.traces import Spans
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class Tally(NamedTuple):
     scores: Sequence[tuple[str, Floats]] = ()  # by model
     newest: Any = None  # the last prediction
     letters: Sequence[Letter] = ()  # the last dead letters
+    spans: Sequence[Spans] = ()  # where events are traced
 
 
 class Telemetry:
@@ -131,6 +133,8 @@ class Telemetry:
         """Keep what was carried out until it is published, and note how long that took."""
         self._sent.append(seconds)
         if tally is not None:
+            for spans in tally.spans:
+                spans.sent()
             with self._lock:
                 self._carried_out += 1
                 self._waiting.append((self._carried_out, tally))
@@ -149,12 +153,19 @@ class Telemetry:
                 tallies.append(self._waiting.popleft()[1])
         if tallies:
             self._count(tallies, now)
+        for tally in tallies:
+            for spans in tally.spans:
+                spans.published()
         self.count_steps()
 
     def dropped(self) -> None:
         """Forget what was carried out and not published."""
         with self._lock:
+            lost = [tally for _, tally in self._waiting if tally.spans]
             self._waiting.clear()
+        for tally in lost:
+            for spans in tally.spans:
+                spans.lost()
 
     def count_steps(self) -> None:
         """Count the steps that were done since."""

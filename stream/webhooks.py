@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from headrace import __version__
+from headrace.schemas.trace import TRACEPARENT
 from headrace.schemas.webhook import Network, Webhook, refusal
 
 KEY_CHARACTERS_MAX = 512
@@ -63,11 +64,14 @@ class Caller:
         """What certificates are checked with. Made when it is wanted: the system's take a while to read."""
         return self._given or ssl.create_default_context()
 
-    def send(self, webhook: Webhook, body: bytes, key: str) -> Answer:
-        """Send it, and say what came of it. Once its name is resolved, it takes no longer than it may."""
+    def send(self, webhook: Webhook, body: bytes, key: str, traceparent: str = "") -> Answer:
+        """Send it, and say what came of it. Once its name is resolved, it takes no longer than it may.
+
+        ``traceparent`` names the trace that the alert is in, as ``schemas.trace`` writes it.
+        """
         try:
             with self._connected(webhook) as (connection, late):
-                return _asked(connection, late, webhook, body, key)
+                return _asked(connection, late, webhook, body, key, traceparent)
         except Refused as refused:
             return Answer(False, f"not sent: {refused}")
         except ssl.SSLCertVerificationError as error:
@@ -156,7 +160,12 @@ def _secured(bare: socket.socket) -> None:
 
 
 def _asked(
-    connection: http.client.HTTPConnection, late: threading.Event, webhook: Webhook, body: bytes, key: str
+    connection: http.client.HTTPConnection,
+    late: threading.Event,
+    webhook: Webhook,
+    body: bytes,
+    key: str,
+    traceparent: str,
 ) -> Answer:
     headers = {
         "Content-Type": "application/json",
@@ -164,6 +173,8 @@ def _asked(
         "Idempotency-Key": key,
         "Connection": "close",
     }
+    if traceparent:
+        headers[TRACEPARENT] = traceparent
     carrier = connection.sock  # of which the connection lets go once there is an answer
     assert carrier is not None
     connection.request("POST", webhook.target, body, headers)

@@ -20,6 +20,7 @@ from headrace.stream import alerts, cli, run
 from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.slice import Asking, Reader
 
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FAST = {"alert_pause_max_ms": 100, "alert_networks": "127.0.0.1", "allow_insecure": "true", "group": "cards"}
 
 
@@ -43,11 +44,11 @@ def _alert(identity: str, state: AlertState = AlertState.RAISED, **fields: Any) 
     return Alert(**{"id": identity, "at": 1.0, "kind": "drift", "state": state, "text": "moved", **fields})
 
 
-def _publish(broker: EmbeddedBroker, topic: str, *values: Alert | bytes) -> None:
+def _publish(broker: EmbeddedBroker, topic: str, *values: Alert | bytes, headers: Any = None) -> None:
     producer = confluent_kafka.Producer({"bootstrap.servers": broker.address, "enable.idempotence": True})
     for value in values:
         key, body = (value.id, msgspec.json.encode(value)) if isinstance(value, Alert) else ("?", value)
-        producer.produce(topic, body, key)
+        producer.produce(topic, body, key, headers=headers)
     assert producer.flush(30) == 0
 
 
@@ -82,7 +83,7 @@ def test_a_webhook_that_is_down_gets_everything_after_a_restart_too_and_the_othe
             **FAST,
         )
         first = [_alert(f"a{place}", state, at=at) for at, state in enumerate(AlertState) for place in range(5)]
-        _publish(broker, "alerts-down", *first)
+        _publish(broker, "alerts-down", *first, headers={"traceparent": TRACE})
         running = Running(config)
         wait_until(lambda: len(well.accepted) == len(first) and len(down.got) > 3)
         running.stop()
@@ -91,7 +92,7 @@ def test_a_webhook_that_is_down_gets_everything_after_a_restart_too_and_the_othe
         assert _committed(broker, "cards-alerts", "alerts-down") < len(first)
 
         second = [_alert(f"b{place}") for place in range(5)]
-        _publish(broker, "alerts-down", b"nonsense", *second)
+        _publish(broker, "alerts-down", b"nonsense", *second, headers={"traceparent": TRACE + b"\r\nX-Odd: 1"})
         down.answer = lambda _got, _place: 200
         running = Running(config)
         everything = len(first) + len(second)
@@ -103,6 +104,10 @@ def test_a_webhook_that_is_down_gets_everything_after_a_restart_too_and_the_othe
             for place in range(5):
                 states = [key.split("/")[1] for key in hook.keys if key.startswith(f"a{place}/")]
                 assert states == list(AlertState)
+            # Whoever is called is in the trace of what raised the alert; what is no trace becomes no header.
+            traces = {got.headers["Idempotency-Key"][0]: got.headers.get("traceparent") for got in hook.accepted}
+            assert traces == {"a": TRACE.decode(), "b": None}
+            assert not any("X-Odd" in got.headers for got in hook.accepted)
 
 
 def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -192,7 +192,7 @@ def test_the_log_says_what_is_the_matter_and_never_the_address(
     run: Any, hook: Hook, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def send(self, webhook: Webhook, body: bytes, key: str) -> Any:
+        def send(self, webhook: Webhook, body: bytes, key: str, traceparent: str = "") -> Any:
             raise ValueError(f"no such target {webhook.target}")
 
     with caplog.at_level(logging.DEBUG):
