@@ -45,6 +45,7 @@ RECENT_MAX = 64  # sampled events of a partition of which its slices may name so
 QUEUE_MAX, EXPORT_MAX, EXPORT_MS = 4_096, 512, 1_000
 REQUEST_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 2.0
+FAR = 1e300  # a whole number may be too large to be a float
 NOT_COMMITTED = "not committed"
 # A collector that is away would fill the log; it is told once, by ours.
 _QUIET = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
@@ -62,9 +63,11 @@ class Spans:
         self._spans: dict[int, Span] = {}
         self._moments: list[tuple[str, int]] = []
 
-    def add(self, at: int, span: "Span") -> bytes:
-        """Keep a span; return what names it."""
+    def add(self, at: int, span: "Span") -> bytes | None:
+        """Keep a span; return what names it. It is none where the environment has switched OpenTelemetry off."""
         context = span.get_span_context()
+        if not span.is_recording():
+            return None
         self._spans[at] = span
         self.made[at] = bytes(Traceparent(context.trace_id, context.span_id, sampled=True))
         return self.made[at]
@@ -220,7 +223,9 @@ class Traces:
                 continue
             if parent is not None:
                 links = [] if event is None or event is parent else [_link(event)]
-                self._remember(identity, spans.add(at, self._record("headrace label", messages[at], parent, links)))
+                made = spans.add(at, self._record("headrace label", messages[at], parent, links))
+                if made is not None:
+                    self._remember(identity, made)
         return spans
 
     def scored(self, spans: Spans, places: Sequence[int], predictions: Sequence[Any], number: int) -> None:
@@ -230,7 +235,7 @@ class Traces:
             one, made = predictions[index], spans.made[at]
             self._remember(getattr(one, self._id), made)
             if self._every:
-                recent.append((float(getattr(one, self._time)), made))
+                recent.append((float(min(getattr(one, self._time), FAR)), made))
 
     def of(self, identity: Hashable) -> bytes | None:
         """Return where the trace of an event has come to, if it is known here: for what is said of it."""
@@ -246,9 +251,9 @@ class Traces:
         from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
         kind, milliseconds = message.timestamp()
-        # Whose clock is ahead of ours would begin after its end.
+        # Whose clock is ahead of ours would begin after its end, and before 1970 there is no time.
         now = time.time_ns()
-        began = now if kind == TIMESTAMP_NOT_AVAILABLE else min(now, milliseconds * 1_000_000)
+        began = now if kind == TIMESTAMP_NOT_AVAILABLE else max(0, min(now, milliseconds * 1_000_000))
         place = message.topic() or "", message.partition() or 0
         about = {**self._about, **_where(place), "messaging.kafka.offset": message.offset() or 0}
         return self._span(name, parent, kind=SpanKind.CONSUMER, attributes=about, links=links, start_time=began)
@@ -293,7 +298,8 @@ class Traces:
             about = {
                 **self._about,
                 **_where(place),
-                "headrace.alert.id": alert.id,
+                # Not its id nor its slice, in which a value of a field may be.
+                "headrace.alert.series": alert.series,
                 "headrace.alert.kind": alert.kind,
                 "headrace.alert.state": alert.state.value,
                 "headrace.alert.severity": alert.severity.value,

@@ -27,6 +27,7 @@ TRUTHS = [name for name, option in OPTIONS.items() if isinstance(option.default,
 TEXTS = [name for name, option in OPTIONS.items() if option.default.__class__ is str and not option.allowed]
 # Texts that have to be something in particular.
 SUCH_AS = {
+    "traces": "https://example.com/{}",
     "alert_webhooks": "https://example.com/{}",
     "alert_slack_webhooks": "https://example.com/{}",
     "alert_networks": "10.0.0.0/{}",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
-import matplotlib
+import matplotlib as mpl
 import msgspec
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.driver import Driver, _partition_of
 from headrace.stream.slice import Asking
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 AT = 1_767_225_600.0
 PARTITIONS = 4  # the embedded broker's
 

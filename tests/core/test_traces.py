@@ -146,7 +146,10 @@ def test_an_event_its_prediction_and_the_alert_that_it_had_a_part_in_have_one_tr
         assert 1 <= len(span.links) <= 16
         linked = [(int.from_bytes(one.trace_id), int.from_bytes(one.span_id)) for one in span.links]
         assert {trace: of_predictions[trace].span for trace, _ in linked} == dict(linked)
-        assert _said(span)["headrace.alert.id"] == alert.key
+        said = driver.alerts[alerts.index(alert)]
+        assert {name: value for name, value in _said(span).items() if "alert" in name} == {
+            f"headrace.alert.{name}": said[name] for name in ("series", "kind", "state", "severity")
+        }
         # The events behind it are of the slices that were looked at by then: those of a step are looked at at once.
         raised_at = driver.alerts[alerts.index(alert)]["at"]
         assert all(raised_at - 200 < events[100 * (trace - 1)].at < raised_at + 25 for trace, _ in linked)
@@ -247,7 +250,9 @@ def test_what_is_thrown_away_ends_with_not_committed_and_what_was_never_carried_
     assert traces.close() is None
 
 
-def test_a_share_takes_the_traces_that_everybody_takes_with_it_and_none_that_is_not_sampled() -> None:
+def test_a_share_takes_the_traces_that_everybody_takes_with_it_and_none_that_is_not_sampled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, _, _, exporter, _ = _scorer()
     traces = Traces(config_of(traces="http://h", traces_per_mille=250), fraud, exporter=exporter, draw=lambda: 0.25)
     low = (1 << 62) - 1  # a quarter of what there is, without the last
@@ -257,6 +262,11 @@ def test_a_share_takes_the_traces_that_everybody_takes_with_it_and_none_that_is_
     ]
     records: Any = [Record(b"{}", headers=one) for one in [*given, None]]
     assert sorted(traces.begin(records, [*given, None]).made) == [0, 3]
+    traces.close()
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    traces = Traces(config_of(traces="http://h", traces_per_mille=1_000), fraud, exporter=exporter)
+    spans = traces.begin(records, [*given, None])
+    assert (spans.made, spans.headers_of([0, 4])) == ({}, [given[0], None]), "what is passed on is as it came"
     traces.close()
 
 
