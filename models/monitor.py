@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
+from headrace.models.actions import ERRORS
 from headrace.models.bins import Binner
 from headrace.models.distances import distances, shares
 from headrace.models.evidence import KEPT, Evidence, Found
@@ -14,6 +16,7 @@ from headrace.models.reference import Reference
 from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.alert import Evidence as Shown
+from headrace.schemas.order import Action, Order, OrderState
 
 EVENTS_MIN = 200  # fewer say little, and wait for the next slice
 WAIT_SLICES_MAX = 1_000  # for a partition that says nothing
@@ -61,6 +64,7 @@ class Open:
         self.calm = [0] * len(self.causes)  # for how many slices in a row it has been gone
         self.begun = slice_number
         self.acknowledged = False
+        self.taken: list[Action] = []  # what was done because of it
 
 
 class Monitor:
@@ -86,6 +90,8 @@ class Monitor:
         self.open: dict[str, Open] = {}  # by the id of the alert
         self._owner: dict[str, str] = {}  # of a cause: the alert that it belongs to
         self._names = 0
+        self._orders: list[Order] = []
+        self._ordered_count = 0
         self.looked = 0  # slices that were looked at
         self.late = 0  # slices that came when their time was over
         self.repeated = 0  # and those that came twice
@@ -126,6 +132,11 @@ class Monitor:
                 self._idle.add(partition)
             alerts += self._look()
         return alerts
+
+    def orders(self) -> list[Order]:
+        """Return what is to be done, or is over, since this was asked last."""
+        orders, self._orders = self._orders, []
+        return orders
 
     def _put(self, slice_: Counted) -> None:
         number = slice_.number
@@ -223,9 +234,10 @@ class Monitor:
             action=_ACTIONS[severity],
             evidence=self._shown(first),
         )
-        self.open[alert.id] = Open(alert, causes, sizes, self.looked)
+        mine = self.open[alert.id] = Open(alert, causes, sizes, self.looked)
+        mine.alert = _with(alert, **self._act(mine, severity, at))
         self._owner.update(dict.fromkeys((one.key for one in causes), alert.id))
-        return [alert]
+        return [mine.alert]
 
     def _ordered(self, found: Sequence[Cause]) -> list[Cause]:
         """Return what was found, each series once, what explains the most first.
@@ -268,11 +280,12 @@ class Monitor:
         return None
 
     def _worse(self, mine: Open, at: float) -> list[Alert]:
-        severity = self._severity(mine.causes, since=mine.begun)
-        if severity.rank <= mine.alert.severity.rank:
+        severity = max(mine.alert.severity, self._severity(mine.causes, since=mine.begun), key=lambda one: one.rank)
+        acted = self._act(mine, severity, at)
+        if severity is mine.alert.severity and not acted:
             mine.alert = _with(mine.alert, explained_by=self._explained(mine.causes))
             return []
-        return [self._say(mine, at, AlertState.WORSE, severity=severity)]
+        return [self._say(mine, at, AlertState.WORSE, severity=severity, **acted)]
 
     def _say(self, mine: Open, at: float, state: AlertState, **changed: Any) -> Alert:
         first = mine.causes[0]
@@ -280,6 +293,68 @@ class Monitor:
         changed = {"explained_by": self._explained(mine.causes), "effect": self._quality(8), **shown, **changed}
         mine.alert = _with(mine.alert, at=at, state=state, **changed)
         return mine.alert
+
+    # What is done about them.
+
+    def _act(self, mine: Open, severity: Severity, at: float) -> dict[str, Any]:
+        """Order what is to be done about an alert, each once; return what its record says of that, if there is news."""
+        rules = self._watch.rules
+        kinds = self._kinds(mine) if rules else set()
+        asked = {action: None for rule in rules if rule.holds(kinds, severity) for action in rule.actions}
+        due = [action for action in asked if action not in mine.taken]
+        if not due:
+            return {}
+        # What is done once, and was done for another alert that is still open, is done for this one too.
+        done = {action for one in self.open.values() for action in one.taken if not action.lasts}
+        mine.taken += due
+        for action in due:
+            if action not in done:
+                self._order(mine, action, at, OrderState.GIVEN)
+        return {"actions": [action.value for action in mine.taken]}
+
+    def _kinds(self, mine: Open) -> set[str]:
+        """Return what an alert is about: its own kind, and those of what has moved with it."""
+        kinds = {mine.alert.kind}
+        for one in mine.causes:
+            kinds.add("relation" if one.found.kind == "relation" else _KIND.get(one.engine, "drift"))
+            if self._is_error(one):
+                kinds.add(ERRORS)
+        return kinds
+
+    def _is_error(self, cause: Cause) -> bool:
+        """Say whether a model errs more than it did."""
+        if cause.engine != "labels" or not LABEL_SERIES[cause.found.place].startswith("error"):
+            return False
+        slices = min(max(cause.found.age, 1), KEPT)
+        told = _before_and_now("error", self._engines["labels"], cause.found.place, slices)
+        return bool(told) and told["error"] > told["error_before"]
+
+    def _lift(self, mine: Open, at: float) -> None:
+        for action in mine.taken:
+            if action.lasts:
+                self._order(mine, action, at, OrderState.LIFTED)
+
+    def _order(self, mine: Open, action: Action, at: float, state: OrderState) -> None:
+        self._ordered_count += 1
+        alert, lifted = mine.alert, state is OrderState.LIFTED
+        self._orders.append(
+            Order(
+                id=f"{alert.id}/{action}{'/lifted' if lifted else ''}",
+                at=at,
+                number=self._ordered_count,
+                action=action,
+                state=state,
+                alert=alert.id,
+                kind=alert.kind,
+                series=alert.series,
+                slice=alert.slice,
+                severity=alert.severity.value,
+                text=f"{alert.series} is as it was" if lifted else alert.text,
+                pipeline=self._name,
+                version=self._version,
+                reference=self._watch.fingerprint,
+            )
+        )
 
     def _settle(self, at: float) -> list[Alert]:
         """See which changes are over."""
@@ -293,6 +368,7 @@ class Monitor:
             if all(calm >= CLEAR_SLICES for calm in mine.calm):
                 text = f"{mine.alert.series} is as it was"
                 said.append(self._say(mine, at, AlertState.CLEARED, text=text, action=""))
+                self._lift(mine, at)
                 for cause in mine.causes:
                     self._engines[cause.engine].mute(cause.found, muted=False)
                     self._owner.pop(cause.key, None)
@@ -341,10 +417,12 @@ class Monitor:
                     action=_ACTIONS[Severity.MEDIUM],
                 )
                 found = Found("shift", 0, 0, sign, 0.0, 1)
-                self.open[alert.id] = Open(alert, [Cause("volume", found)], [1.0], self.looked)
-                said.append(alert)
+                mine = self.open[alert.id] = Open(alert, [Cause("volume", found)], [1.0], self.looked)
+                mine.alert = _with(alert, **self._act(mine, alert.severity, at))
+                said.append(mine.alert)
             elif mine is not None and self._volume.calm:
                 said.append(self._say(mine, at, AlertState.CLEARED, text="as many events as usual", action=""))
+                self._lift(mine, at)
                 del self.open[mine.alert.id]
                 self._volume.reset()
         return said
@@ -458,6 +536,7 @@ class Monitor:
     def take(self, change: Sequence[Mapping[str, Any]]) -> int:
         """Take in again what a step took in; return how many records that were."""
         self.step(change)
+        self._orders.clear()  # they were given when it happened
         return len(change)
 
     def dump(self) -> dict[str, Any]:
@@ -477,6 +556,7 @@ class Monitor:
             "volume": self._volume.dump(),
             "open": [_dumped(one) for one in self.open.values()],
             "names": self._names,
+            "ordered": self._ordered_count,
             "looked": self.looked,
             "late": self.late,
             "repeated": self.repeated,
@@ -502,9 +582,10 @@ class Monitor:
         self._owner = {cause.key: name for name, mine in self.open.items() for cause in mine.causes}
         self._names, self.looked, self.late = data["names"], data["looked"], data["late"]
         self.repeated, self._first = data["repeated"], data["first"]
+        self._ordered_count = data.get("ordered", 0)
 
 
-_KIND = {"own": "score", "labels": "quality"}
+_KIND = {"own": "score", "labels": "quality", "volume": "volume"}
 _ACTIONS = {
     Severity.LOW: "look at it when there is time",
     Severity.MEDIUM: "see whether the quality suffers, and whether the producers of the events have changed something",
@@ -530,12 +611,13 @@ def _before_and_now(name: str, engine: Evidence, place: int, slices: int) -> dic
 
 
 def _with(alert: Alert, **changed: Any) -> Alert:
-    fields = {name: getattr(alert, name) for name in alert.__struct_fields__}
-    return Alert(**{**fields, **changed})
+    return msgspec.structs.replace(alert, **changed)
 
 
 def _dumped(mine: Open) -> dict[str, Any]:
     alert = {name: getattr(mine.alert, name) for name in mine.alert.__struct_fields__}
+    if mine.alert.actions is msgspec.UNSET:
+        del alert["actions"]
     shown = mine.alert.evidence
     alert["evidence"] = {name: getattr(shown, name) for name in shown.__struct_fields__}
     alert |= {"state": mine.alert.state.value, "severity": mine.alert.severity.value}
@@ -546,6 +628,7 @@ def _dumped(mine: Open) -> dict[str, Any]:
         "calm": mine.calm,
         "begun": mine.begun,
         "acknowledged": mine.acknowledged,
+        **({"taken": [one.value for one in mine.taken]} if mine.taken else {}),
     }
 
 
@@ -559,6 +642,7 @@ def _loaded(data: Mapping[str, Any]) -> Open:
     causes = [Cause(engine, Found(*found)) for engine, *found in data["causes"]]
     mine = Open(Alert(**alert), causes, data["sizes"], data["begun"])
     mine.calm, mine.acknowledged = list(data["calm"]), data["acknowledged"]
+    mine.taken = [Action(one) for one in data.get("taken", ())]
     return mine
 
 

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 import numpy as np
 
+from headrace.models import actions
+from headrace.models.actions import Obedience
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake
 from headrace.models.classes import WHOLE_MAX, Classes
@@ -196,6 +198,16 @@ class Pipeline:
         return self.learner == "shared"
 
     @property
+    def acts(self) -> bool:
+        """Say whether anything is done about alerts by itself."""
+        return self.watch is not None and bool(self.watch.rules)
+
+    @property
+    def obeys(self) -> bool:
+        """Say whether any of that is done in every partition."""
+        return self.watch is not None and any(one.here for one in actions.asked_of(self.watch.rules))
+
+    @property
     def without_reasons(self) -> dict[str, str]:
         """The models that give no reasons although they are asked for, and why."""
         return {role: why for role, why in self._why_none.items() if why}
@@ -258,6 +270,7 @@ class Pipeline:
             has_static=self.static is not None,
             wide=wide,
             classes=classes,
+            obedience=Obedience(self.watch.fingerprint) if self.obeys and self.watch is not None else None,
         )
         asked = truth and (truth.field, truth.within, truth.otherwise)
         whose = " shared" if learning.shared else ""
@@ -844,6 +857,9 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
             yield f"features[{name!r}]: what the worker watches by itself has that name; take another"
         elif name not in watch.places:
             yield f"watch: its reference does not know the feature {name!r}; make it anew"
+    online = pipeline.online is not None
+    both = online and pipeline.static is not None
+    yield from actions.problems(watch.rules, learns=online, both=both, shared=pipeline.shares)
     for field in watch.slices:
         if field not in fields:
             yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"

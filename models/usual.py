@@ -170,6 +170,7 @@ def watch_of(
     false_alarms: str = "1 per week",
     every: str | None = None,
     warm_up: str | None = None,
+    when: Mapping[str, Any] | None = None,
 ) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
@@ -183,4 +184,5 @@ def watch_of(
         slices=slices,
         every=every or data["every"],
         warm_up=warm_up,
+        when=when,
     )

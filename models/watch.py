@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.models.actions import rules_of
 from headrace.models.bins import Binner, Bins
 from headrace.models.labels import Scored
 from headrace.models.memory import Array, Floats, Ints
@@ -61,6 +62,8 @@ class Watch:
     ``warm_up`` is how long nothing is looked at in the beginning: features that remember a month are not what they will
     be before a month has passed.
 
+    ``when`` says what is done about what is told, and changes nothing of what that is.
+
     ``false_alarms`` holds for everything that is watched together, and for however long it runs.
     """
 
@@ -72,8 +75,10 @@ class Watch:
         slices: Mapping[str, Mapping[str, Reference]] | None = None,
         every: str = "10s",
         warm_up: str | None = None,
+        when: Mapping[str, Any] | None = None,
     ) -> None:
         self.reference = reference
+        self.rules = rules_of(when or {})
         self.false_alarms = false_alarms
         self.slices = {field: dict(values) for field, values in (slices or {}).items()}
         self.every = every

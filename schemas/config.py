@@ -133,6 +133,11 @@ OPTIONS: dict[str, Option] = {
         "what events were like, slice by slice, where a stream is watched; one partition. Empty means the group's "
         "name and -slices",
     ),
+    "topic_control": Option(
+        "",
+        "what is done about alerts by itself, and where it was done; one partition. Empty means the group's name and "
+        "-control",
+    ),
     "learner_interval_ms": Option(
         500,
         "the least time from one telling of what a shared learner has learned to the next",
@@ -294,6 +299,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_lessons: str
     topic_learner: str
     topic_slices: str
+    topic_control: str
     learner_interval_ms: int
     accept_state_loss: bool
     create_topics: bool
@@ -353,6 +359,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def slices_state_topic(self) -> str:
         """The changelog of what looks at the slices."""
         return f"{self.slices_topic}-state"
+
+    @property
+    def control_topic(self) -> str:
+        """What is done about alerts by itself, and where it was done."""
+        return self.topic_control or f"{self.group}-control"
 
     @property
     def learner_state_topic(self) -> str:

@@ -1,7 +1,7 @@
 """What is watched, as a page says it; and what is usual, learned from events and kept in a file beside the page."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from headrace.schemas.codec import EventCodec
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadReference
 from headrace.schemas.event import Event
+from headrace.schemas.order import Action
 from headrace.schemas.position import Asked
 from headrace.stream.artifact import beside
 from headrace.stream.files import open_source
@@ -43,6 +44,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     slices: Sequence[str] = (),
     every: str = "10s",
     warm_up: str | None = None,
+    when: Mapping[str, Action | Sequence[Action]] | None = None,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -51,6 +53,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     long it runs: ``"1 per week"``, ``"2 per day"``. ``slices`` are fields of which the frequent values are watched on
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
+    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -69,7 +72,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        return watch_of(data, false_alarms=false_alarms, every=every, warm_up=warm_up)
+        return watch_of(data, false_alarms=false_alarms, every=every, warm_up=warm_up, when=when)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 

@@ -274,6 +274,10 @@ NOT_FEATURES = {
     "Static": "a model that a folder holds; some pipelines of its own tests have one, and keep the laws",
     "save_static": "it writes such a folder",
     "per": "each of its features is looked for below",
+    **dict.fromkeys(
+        ["ask_for_retraining", "fall_back", "restart_learner", "reweight"],
+        "what is done about an alert; in tests/core/test_actions.py it comes between steps, and they keep the laws",
+    ),
 }
 
 
