@@ -72,7 +72,9 @@ class Learning:
         self._begun = self._learned() if obedience is not None else b""
         self.taught = 0  # events of which something became known, also where it was kept from teaching
         self._turns: list[Turn] = []
-        self.on_known: Callable[[Scored, Floats], None] | None = None  # hears what is true of events, once of each
+        self.on_known: Callable[[Scored, Floats, Floats], None] | None = (
+            None  # hears what is true of events, once of each
+        )
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
@@ -259,7 +261,7 @@ class Learning:
         self._met(scored)
         there = np.flatnonzero(~np.isnan(labels))
         some = scored if len(there) == scored.size else scored.only(there)
-        self._tell(some, labels[there])
+        self._tell(some, labels[there], some.at)
         self._judge(some.at, some, labels[there])
         if self.shared:
             self._teach(some, labels[there], some.at)
@@ -276,7 +278,7 @@ class Learning:
                 self.baselines.revise(was, is_now)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
-            self._tell(of, labels)
+            self._tell(of, labels, teaching.at)
             self._judge(teaching.at, of, labels)
             self.taught += teaching.size
             if self.limiter is None and self.braking is None:
@@ -364,10 +366,10 @@ class Learning:
         """Return labels as they are judged: classes by their names, which are the same in every partition."""
         return labels if self.classes is None else self.classes.named(labels)
 
-    def _tell(self, of: Scored, labels: Floats) -> None:
+    def _tell(self, of: Scored, labels: Floats, at: Floats) -> None:
         """Tell who wants to hear it what is true of events; of classes, whether the likeliest one was."""
         if self.on_known is not None:
-            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64))
+            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64), at)
 
     # What is kept.
 

@@ -11,12 +11,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 import numpy as np
 
-from headrace.models import actions
+from headrace.models import actions, detectors
 from headrace.models.actions import Obedience
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake
 from headrace.models.classes import WHOLE_MAX, Classes
 from headrace.models.combine import Combination, by_recent_loss
+from headrace.models.detectors import CALM_COUNT, Finding
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
@@ -337,7 +338,7 @@ class Pipeline:
             given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
         outcomes = state.learning.label(**given)
         change = [{**({"classes": new} if new else {}), "told": given}] if len(places) else None
-        alerts, lessons = self._alerts(state.learning), state.learning.lessons()
+        alerts, lessons = self._alerts(state), state.learning.lessons()
         return Effects([], rejections, alerts, change, self._outcomes(outcomes, state.learning), lessons)
 
     def tick(self, state: State, *, wall: float, event: float, quiet: bool = True) -> Effects:
@@ -352,7 +353,7 @@ class Pipeline:
         if learning is None or outcomes is None:
             return Effects([], [], [], change, slices=slices)
         told = self._outcomes(outcomes, learning)
-        return Effects([], [], self._alerts(learning), change, told, learning.lessons(), slices)
+        return Effects([], [], self._alerts(state), change, told, learning.lessons(), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -422,13 +423,13 @@ class Pipeline:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored.plain()})
-            alerts = self._alerts(state.learning)
+            alerts = self._alerts(state)
             become, lessons = self._outcomes(outcomes, state.learning), state.learning.lessons()
             return Effects(predictions, rejections, alerts, change, become, lessons, slices, by_model)
         state.learning.known(scored, known)
         change.append({"scored": scored.plain(), "labels": known, **({"classes": said.new} if said.new else {})})
-        lessons = state.learning.lessons()
-        return Effects(predictions, rejections, [], change, lessons=lessons, slices=slices, scores=by_model)
+        lessons, alerts = state.learning.lessons(), self._alerts(state)
+        return Effects(predictions, rejections, alerts, change, lessons=lessons, slices=slices, scores=by_model)
 
     def _watched(
         self,
@@ -566,9 +567,12 @@ class Pipeline:
             columns.append(classes.named(of.said))
         return list(map(self._outcome, *ids, outcomes.by, *columns))
 
-    def _alerts(self, learning: Learning) -> list[Alert]:
-        """Say when the learner was stopped, and when it counts again."""
-        return [
+    def _alerts(self, state: State) -> list[Alert]:
+        """Say when the learner was stopped, and when it counts again; and what detectors found."""
+        assert state.learning is not None
+        detecting = None if state.watching is None else state.watching.detecting
+        found = [] if detecting is None else [self._found(one) for one in detecting.findings()]
+        return found + [
             Alert(
                 id=f"{self.name}-learner-{turn.number}",
                 at=turn.at,
@@ -581,8 +585,26 @@ class Pipeline:
                 explained_by=[turn.worse_than] if turn.worse_than else [],
                 effect=turn.effect,
             )
-            for turn in learning.turns()
+            for turn in state.learning.turns()
         ]
+
+    def _found(self, finding: Finding) -> Alert:
+        """Say what one of River's detectors found in one partition."""
+        said = f"{finding.detector} says that {finding.series} has changed"
+        if not finding.raised:
+            said = f"{finding.detector} has found no change of {finding.series} for {CALM_COUNT} labels"
+        theirs = "how often that is wrong is the detector's own: it is not among the promised false alarms"
+        return Alert(
+            id=f"{self.name}-detector-{finding.series}-{finding.number}",
+            at=finding.at,
+            kind="detector",
+            state=AlertState.RAISED if finding.raised else AlertState.CLEARED,
+            text=f"{said}; {theirs}" if finding.raised else said,
+            series=finding.series,
+            pipeline=self.name,
+            version=self.version,
+            effect=finding.effect,
+        )
 
     def _not_true(self, at: int, value: Any) -> Rejection:
         allowed = {"binary": "0 and 1", "anomaly": "0 and 1"}.get(self.kind, "numbers")
@@ -788,12 +810,7 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         if pipeline.online is None:
             yield "limits: nothing learns; name a learner by online="
     if pipeline.brake is not None:
-        learns = pipeline.online is not None
-        kind = (
-            learner_of(pipeline.online, kind=pipeline.asked_kind).kind
-            if learns and not list(problems_of(pipeline.online, pipeline.asked_kind))
-            else "binary"
-        )
+        learns, kind = pipeline.online is not None, _likely_kind(pipeline)
         yield from pipeline.brake.problems(kind, learns=learns, waits=truth is not None)
     if pipeline.learner not in WHOSE:
         yield f"learner = {pipeline.learner!r}: allowed are {', '.join(map(repr, WHOSE))}"
@@ -814,6 +831,13 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         seconds(pipeline.quality_window)
     except ValueError as error:
         yield f"quality_window: {error}"
+
+
+def _likely_kind(pipeline: Pipeline) -> str:
+    """Return what kind of scores there are, as far as a pipeline that may be wrong says so."""
+    if pipeline.online is None or list(problems_of(pipeline.online, pipeline.asked_kind)):
+        return pipeline.kind
+    return learner_of(pipeline.online, kind=pipeline.asked_kind).kind
 
 
 def _misfits_of_classes(pipeline: Pipeline) -> Iterator[str]:
@@ -860,6 +884,8 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
     online = pipeline.online is not None
     both = online and pipeline.static is not None
     yield from actions.problems(watch.rules, learns=online, both=both, shared=pipeline.shares)
+    asked = {"static": pipeline.static is not None, "online": online, "learns": pipeline.learns}
+    yield from detectors.problems(watch.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
     for field in watch.slices:
         if field not in fields:
             yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"

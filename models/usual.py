@@ -171,6 +171,7 @@ def watch_of(
     every: str | None = None,
     warm_up: str | None = None,
     when: Mapping[str, Any] | None = None,
+    detectors: Mapping[str, Any] | None = None,
 ) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
@@ -185,4 +186,5 @@ def watch_of(
         every=every or data["every"],
         warm_up=warm_up,
         when=when,
+        detectors=detectors,
     )

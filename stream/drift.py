@@ -45,6 +45,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     every: str = "10s",
     warm_up: str | None = None,
     when: Mapping[str, Action | Sequence[Action]] | None = None,
+    detectors: Mapping[str, Any] | None = None,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -53,7 +54,8 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     long it runs: ``"1 per week"``, ``"2 per day"``. ``slices`` are fields of which the frequent values are watched on
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
-    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``.
+    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
+    River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -72,7 +74,8 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        return watch_of(data, false_alarms=false_alarms, every=every, warm_up=warm_up, when=when)
+        given: dict[str, Any] = {"every": every, "warm_up": warm_up, "when": when, "detectors": detectors}
+        return watch_of(data, false_alarms=false_alarms, **given)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 
