@@ -78,6 +78,13 @@ class Evidence:
         self._products: list[Array] = []
         self.slices = 0
         self._since = 0  # from which slice on a change of shape is looked for
+        # What goes together is counted by these, wherever what is usual goes.
+        self._ranks = [whole_ranks(reference.scores[place]) for place in self.related]
+        self._prepare()
+
+    def refer(self, reference: Reference) -> None:
+        """Compare with this from the next slice on: what is usual may change, if it does so before a slice is seen."""
+        self.reference = reference
         self._prepare()
 
     def _begin(self) -> None:
@@ -130,7 +137,6 @@ class Evidence:
             self._relation_inflation = np.maximum(1.0, reference.unrelated[at])
             unsure = np.sqrt(self._relation_inflation / max(1, reference.events))
             self._relation_spare = np.maximum(RELATION_LEAST, SURE * unsure)
-            self._ranks = [whole_ranks(reference.scores[place]) for place in self.related]
         lost = 0.0 if len(self.pairs) else SHARES["relation"]
         part = {name: math.log(one / (1 - lost)) for name, one in SHARES.items()}
         usable = max(1, int(self._usable.any(axis=1).sum()))

@@ -13,6 +13,7 @@ from headrace.models.distances import distances, shares
 from headrace.models.evidence import KEPT, Evidence, Found
 from headrace.models.memory import Floats, Ints
 from headrace.models.reference import Reference
+from headrace.models.trailing import Trailing
 from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.alert import Evidence as Shown
@@ -85,6 +86,8 @@ class Monitor:
         self._gathered: Counted | None = None  # with too few events to be looked at
         self._done: int | None = None  # the last slice that was looked at
         self._engines = self._fresh_engines()
+        self._trailing = self._fresh_trailing()
+        self._begun: dict[str, Reference] = {}  # what was usual of the worker's own numbers when the watch began
         self._learned: dict[str, list[Ints]] = {"own": [], "labels": []}
         self._volume = _Volume(watch.slices_per_alarm / SHARES["volume"])
         self.open: dict[str, Open] = {}  # by the id of the alert
@@ -108,6 +111,13 @@ class Monitor:
     def _evidence(self, reference: Reference, share: float, related: Sequence[int]) -> Evidence:
         per_alarm = self._watch.slices_per_alarm
         return Evidence(reference, slices_per_alarm=per_alarm, related=related, share=share)
+
+    def _fresh_trailing(self) -> dict[str, Trailing]:
+        return {name: self._follower(name) for name in self._engines} if self._watch.window_slices else {}
+
+    def _follower(self, name: str) -> Trailing:
+        engine = self._engines[name]
+        return Trailing(engine.reference, engine.related, self._watch.window_slices)
 
     # What comes.
 
@@ -180,7 +190,19 @@ class Monitor:
         if together.labels.any():
             found += self._own("labels", self._watch.label_binner, together.labels)
         at = (slice_.number + 1) * self._watch.every_s
-        return [*alerts, *self._settle(at), *self._raise(found, at)]
+        alerts += [*self._settle(at), *self._raise(found, at)]
+        self._follow(together)
+        return alerts
+
+    def _follow(self, slice_: Counted) -> None:
+        """Let what is usual follow the stream, where that is asked for."""
+        own = {"own": slice_.own, "labels": slice_.labels} if slice_.labels.any() else {"own": slice_.own}
+        for name, counts in {"features": slice_.counts, **slice_.groups, **own}.items():
+            if name in self._trailing:
+                products = slice_.products if name == "features" else None
+                usual = self._trailing[name].step(slice_.number, counts, products)
+                if usual is not None:
+                    self._engines[name].refer(usual)
 
     def _own(self, name: str, binner: Binner, counts: Ints) -> list[Cause]:
         """Look at what the worker itself has made: first learn how it is spread, then tell changes of that."""
@@ -191,8 +213,11 @@ class Monitor:
         learned.append(counts)
         many = sum(int(one[: binner.series[0].count].sum()) for one in learned) >= LEARN_EVENTS
         if (len(learned) >= LEARN_SLICES and many) or len(learned) >= LEARN_SLICES_MAX:
-            self._engines[name] = self._evidence(Reference.learn(binner, np.array(learned)), SHARES[name], ())
+            self._begun[name] = Reference.learn(binner, np.array(learned))
+            self._engines[name] = self._evidence(self._begun[name], SHARES[name], ())
             self._learned[name] = []
+            if self._watch.window_slices:
+                self._trailing[name] = self._follower(name)
         return []
 
     # Alerts.
@@ -541,8 +566,10 @@ class Monitor:
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        learned = {name: engine.reference.dump() for name, engine in self._engines.items() if name in self._learned}
+        learned = {name: self._begun[name].dump() for name in self._engines if name in self._learned}
+        trailing = {name: one.dump() for name, one in self._trailing.items()}
         return {
+            **({"trailing": trailing} if trailing else {}),
             "fingerprint": self._watch.fingerprint,
             "partitions": self._partitions,
             "last": [[one, last] for one, last in self._last.items()],
@@ -572,8 +599,14 @@ class Monitor:
         self._gathered = None if data["gathered"] is None else Counted.load(data["gathered"])
         self._done = data["done"]
         self._engines = self._fresh_engines()
-        for name, held in data["learned_references"].items():
-            self._engines[name] = self._evidence(Reference.load(held), SHARES[name], ())
+        self._begun = {name: Reference.load(held) for name, held in data["learned_references"].items()}
+        for name, usual in self._begun.items():
+            self._engines[name] = self._evidence(usual, SHARES[name], ())
+        self._trailing = self._fresh_trailing()
+        for name, held in data.get("trailing", {}).items():
+            if name in self._trailing:
+                self._trailing[name].load(held)
+                self._engines[name].refer(self._trailing[name].reference())
         for name, held in data["engines"].items():
             self._engines[name].load(held)
         self._learned = {name: [one.copy() for one in some] for name, some in data["learning"].items()}

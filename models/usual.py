@@ -172,6 +172,7 @@ def watch_of(
     warm_up: str | None = None,
     when: Mapping[str, Any] | None = None,
     detectors: Mapping[str, Any] | None = None,
+    against: str | None = None,
 ) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
@@ -187,4 +188,5 @@ def watch_of(
         warm_up=warm_up,
         when=when,
         detectors=detectors,
+        against=against,
     )

@@ -14,6 +14,7 @@ from headrace.models.detectors import Detecting
 from headrace.models.labels import Scored
 from headrace.models.memory import Array, Floats, Ints
 from headrace.models.reference import Reference, whole_ranks
+from headrace.models.trailing import slices_of
 from headrace.schemas.span import seconds
 
 BUFFER_COUNT = 512  # events that are binned before they are counted, because counting pays at many
@@ -63,6 +64,9 @@ class Watch:
     ``warm_up`` is how long nothing is looked at in the beginning: features that remember a month are not what they will
     be before a month has passed.
 
+    ``against="last 7d"`` has what is usual follow the stream: what was in the last days takes the place of what was
+    learned, and a change that lasts becomes what is usual.
+
     ``detectors`` are River's, which follow errors in each partition; how often they are wrong is theirs.
 
     ``when`` says what is done about what is told, and changes nothing of what that is.
@@ -80,6 +84,7 @@ class Watch:
         warm_up: str | None = None,
         when: Mapping[str, Any] | None = None,
         detectors: Mapping[str, Any] | None = None,
+        against: str | None = None,
     ) -> None:
         self.reference = reference
         self.detectors = dict(detectors or {})
@@ -89,6 +94,7 @@ class Watch:
         self.every = every
         self.every_s = seconds(every)
         self.warm_up_s = 0.0 if warm_up is None else seconds(warm_up)
+        self.window_slices = slices_of(against, self.every_s)
         self.slices_per_alarm = seconds_per_alarm(false_alarms) / self.every_s
         self.binner = reference.binner
         names = [one.name for one in self.binner.series]
@@ -108,7 +114,8 @@ class Watch:
     def _said(self) -> str:
         edges = [(one.name, one.edges.tolist()) for one in self.binner.series]
         values = {field: list(known) for field, known in self.slices.items()}
-        return f"{edges} {self.related} {values} {self.every_s}"
+        follows = f" last {self.window_slices}" if self.window_slices else ""
+        return f"{edges} {self.related} {values} {self.every_s}{follows}"
 
     def products(self, bins: Array) -> Array:
         """Return the sums of products of ranks: whole numbers, so that their order does not matter."""

@@ -46,6 +46,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     warm_up: str | None = None,
     when: Mapping[str, Action | Sequence[Action]] | None = None,
     detectors: Mapping[str, Any] | None = None,
+    against: str | None = None,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -55,7 +56,8 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
     ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
-    River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``.
+    River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``. ``against="last 7d"`` has what is
+    usual follow the stream, from the reference on.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -74,7 +76,13 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        given: dict[str, Any] = {"every": every, "warm_up": warm_up, "when": when, "detectors": detectors}
+        given: dict[str, Any] = {
+            "every": every,
+            "warm_up": warm_up,
+            "when": when,
+            "detectors": detectors,
+            "against": against,
+        }
         return watch_of(data, false_alarms=false_alarms, **given)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
