@@ -23,6 +23,7 @@ EVENTS_MIN = 200  # fewer say little, and wait for the next slice
 WAIT_SLICES_MAX = 1_000  # for a partition that says nothing
 LEARN_SLICES, LEARN_EVENTS = 30, 3_000  # before it is known how the worker's own numbers are spread
 LEARN_SLICES_MAX = 500
+OWN = ("own", "labels")  # what hangs on the worker itself
 SHARES = {"features": 0.6, "own": 0.15, "labels": 0.15, "volume": 0.1}  # of the false alarms; slices share the first
 TOGETHER_SLICES = 6  # what is found so soon after an alert is a part of it
 SURE = 8.0  # a change is over if it is half as large as it was, and that is so many standard errors away
@@ -87,8 +88,9 @@ class Monitor:
         self._done: int | None = None  # the last slice that was looked at
         self._engines = self._fresh_engines()
         self._trailing = self._fresh_trailing()
+        self._hours: dict[str, int] = {}  # of the season, that engines compare with
         self._begun: dict[str, Reference] = {}  # what was usual of the worker's own numbers when the watch began
-        self._learned: dict[str, list[Ints]] = {"own": [], "labels": []}
+        self._learned: dict[str, list[Ints]] = {name: [] for name in OWN}
         self._volume = _Volume(watch.slices_per_alarm / SHARES["volume"])
         self.open: dict[str, Open] = {}  # by the id of the alert
         self._owner: dict[str, str] = {}  # of a cause: the alert that it belongs to
@@ -176,19 +178,24 @@ class Monitor:
         gap = 0 if self._done is None else slice_.number - self._done - 1
         self._done = slice_.number
         alerts = self._heed_volume(slice_, gap)
+        if self._gathered is not None and self._watch.part(self._gathered.number) != self._watch.part(slice_.number):
+            self._gathered = None  # it is of another hour, and compared with none
         together = slice_ if self._gathered is None else self._gathered.plus(slice_)
         if together.events < EVENTS_MIN:
             self._gathered = together
             return alerts
         self._gathered = None
         self.looked += 1
-        found = [Cause("features", one) for one in self._engines["features"].step(together.counts, together.products)]
+        hour, found = self._watch.part(slice_.number), []
+        if self._turn("features", hour):
+            engine = self._engines["features"]
+            found = [Cause("features", one) for one in engine.step(together.counts, together.products)]
         for name, counts in together.groups.items():
-            if name in self._engines:
+            if name in self._engines and self._turn(name, hour):
                 found += [Cause(name, one) for one in self._engines[name].step(counts)]
-        found += self._own("own", self._watch.event_binner, together.own)
+        found += self._own("own", self._watch.event_binner, together.own, hour)
         if together.labels.any():
-            found += self._own("labels", self._watch.label_binner, together.labels)
+            found += self._own("labels", self._watch.label_binner, together.labels, hour)
         at = (slice_.number + 1) * self._watch.every_s
         alerts += [*self._settle(at), *self._raise(found, at)]
         self._follow(together)
@@ -204,18 +211,40 @@ class Monitor:
                 if usual is not None:
                     self._engines[name].refer(usual)
 
-    def _own(self, name: str, binner: Binner, counts: Ints) -> list[Cause]:
-        """Look at what the worker itself has made: first learn how it is spread, then tell changes of that."""
-        engine = self._engines.get(name)
-        if engine is not None:
-            return [Cause(name, one) for one in engine.step(counts)]
-        learned = self._learned[name]
+    def _usual(self, name: str, hour: int) -> Reference | None:
+        """Return what is usual in an hour of the season; None where nobody knows."""
+        if name in OWN:
+            return self._begun.get(f"{name}@{hour}")
+        known = self._watch.parts.get("" if name == "features" else name)
+        return known[hour] if known is not None else None
+
+    def _turn(self, name: str, hour: int) -> bool:
+        """Have a slice compared with the same hour of other days, if that is asked for; False where none is known."""
+        if not self._watch.season_s:
+            return True
+        usual = self._usual(name, hour)
+        if usual is not None and self._hours.get(name) != hour:
+            self._hours[name] = hour
+            self._engines[name].turn(usual)
+        return usual is not None
+
+    def _own(self, name: str, binner: Binner, counts: Ints, hour: int) -> list[Cause]:
+        """Look at what the worker itself has made: first learn how it is spread, then tell changes of that.
+
+        With seasons each hour of one is learned on its own.
+        """
+        key = f"{name}@{hour}" if self._watch.season_s else name
+        if key in self._begun:
+            self._turn(name, hour)
+            return [Cause(name, one) for one in self._engines[name].step(counts)]
+        learned = self._learned.setdefault(key, [])
         learned.append(counts)
         many = sum(int(one[: binner.series[0].count].sum()) for one in learned) >= LEARN_EVENTS
         if (len(learned) >= LEARN_SLICES and many) or len(learned) >= LEARN_SLICES_MAX:
-            self._begun[name] = Reference.learn(binner, np.array(learned))
-            self._engines[name] = self._evidence(self._begun[name], SHARES[name], ())
-            self._learned[name] = []
+            self._begun[key] = Reference.learn(binner, np.array(learned))
+            if name not in self._engines:
+                self._engines[name] = self._evidence(self._begun[key], SHARES[name], ())
+            self._learned[key] = []
             if self._watch.window_slices:
                 self._trailing[name] = self._follower(name)
         return []
@@ -566,10 +595,11 @@ class Monitor:
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        learned = {name: self._begun[name].dump() for name in self._engines if name in self._learned}
+        learned = {name: one.dump() for name, one in self._begun.items()}
         trailing = {name: one.dump() for name, one in self._trailing.items()}
         return {
             **({"trailing": trailing} if trailing else {}),
+            **({"hours": dict(self._hours)} if self._hours else {}),
             "fingerprint": self._watch.fingerprint,
             "partitions": self._partitions,
             "last": [[one, last] for one, last in self._last.items()],
@@ -600,8 +630,15 @@ class Monitor:
         self._done = data["done"]
         self._engines = self._fresh_engines()
         self._begun = {name: Reference.load(held) for name, held in data["learned_references"].items()}
-        for name, usual in self._begun.items():
-            self._engines[name] = self._evidence(usual, SHARES[name], ())
+        for key, usual in self._begun.items():
+            name = key.partition("@")[0]
+            if name not in self._engines:
+                self._engines[name] = self._evidence(usual, SHARES[name], ())
+        self._hours = dict(data.get("hours", {}))
+        for name, hour in self._hours.items():
+            known = self._usual(name, hour)
+            assert known is not None
+            self._engines[name].refer(known)
         self._trailing = self._fresh_trailing()
         for name, held in data.get("trailing", {}).items():
             if name in self._trailing:

@@ -25,6 +25,7 @@ FEATURE_SERIES = "static"  # the score of the model that does not change is comp
 EVENT_SERIES = ("score", "online", "disagreement", "delay")
 LABEL_SERIES = ("label", "error", "error_static", "error_online", "calibration")
 OURS = frozenset({FEATURE_SERIES, *EVENT_SERIES, *LABEL_SERIES, "volume"})
+HOUR_SECONDS = 3_600.0
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s*)?(second|minute|hour|day|week|month|year)s?\s*")
 _UNITS = {
     "second": 1.0,
@@ -53,6 +54,25 @@ def seconds_per_alarm(text: str) -> float:
     return _UNITS[found[3]] * float(found[2] or 1) / float(found[1])
 
 
+def season_seconds(season: str | None) -> float:
+    """Return how long a season is, and zero where there is none.
+
+    >>> season_seconds("1d"), season_seconds("1w"), season_seconds(None)
+    (86400.0, 604800.0, 0.0)
+    >>> season_seconds("90m")
+    Traceback (most recent call last):
+    ValueError: season = '90m': allowed are whole hours up to a week; '1d' and '1w' are what streams have
+    """
+    if season is None:
+        return 0.0
+    length = seconds(season)
+    if length % HOUR_SECONDS or length > _UNITS["week"]:
+        raise ValueError(
+            f"season = {season!r}: allowed are whole hours up to a week; '1d' and '1w' are what streams have"
+        )
+    return length
+
+
 class Watch:
     """What is watched, what it is compared with, and how many false alarms may come.
 
@@ -66,6 +86,8 @@ class Watch:
 
     ``against="last 7d"`` has what is usual follow the stream: what was in the last days takes the place of what was
     learned, and a change that lasts becomes what is usual.
+
+    ``season="1d"`` compares each slice with the same hour of other days; ``parts`` are those hours.
 
     ``detectors`` are River's, which follow errors in each partition; how often they are wrong is theirs.
 
@@ -85,6 +107,8 @@ class Watch:
         when: Mapping[str, Any] | None = None,
         detectors: Mapping[str, Any] | None = None,
         against: str | None = None,
+        season: str | None = None,
+        parts: Mapping[str, Sequence[Reference | None]] | None = None,
     ) -> None:
         self.reference = reference
         self.detectors = dict(detectors or {})
@@ -94,6 +118,11 @@ class Watch:
         self.every = every
         self.every_s = seconds(every)
         self.warm_up_s = 0.0 if warm_up is None else seconds(warm_up)
+        self.season_s = season_seconds(season)
+        # What is usual in each hour of a season: of the whole stream (""), and of values that are watched on their own.
+        self.parts = {name: list(some) for name, some in (parts or {}).items()}
+        if season is not None and against is not None:
+            raise ValueError("against, season: what is usual follows the stream, or is that of the hour; leave one out")
         self.window_slices = slices_of(against, self.every_s)
         self.slices_per_alarm = seconds_per_alarm(false_alarms) / self.every_s
         self.binner = reference.binner
@@ -115,7 +144,12 @@ class Watch:
         edges = [(one.name, one.edges.tolist()) for one in self.binner.series]
         values = {field: list(known) for field, known in self.slices.items()}
         follows = f" last {self.window_slices}" if self.window_slices else ""
-        return f"{edges} {self.related} {values} {self.every_s}{follows}"
+        seasonal = f" season {self.season_s}" if self.season_s else ""
+        return f"{edges} {self.related} {values} {self.every_s}{follows}{seasonal}"
+
+    def part(self, number: int) -> int:
+        """Return in which hour of its season a slice lies; zero where there are no seasons."""
+        return int(number * self.every_s % self.season_s // HOUR_SECONDS) if self.season_s else 0
 
     def products(self, bins: Array) -> Array:
         """Return the sums of products of ranks: whole numbers, so that their order does not matter."""

@@ -32,6 +32,7 @@ class Wanted(NamedTuple):
     slices: tuple[str, ...]
     every: str
     warm_up: str | None = None
+    season: str | None = None
 
 
 _learning: list[Wanted] | None = None  # what pages asked for, while there is somebody who learns it
@@ -47,6 +48,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     when: Mapping[str, Action | Sequence[Action]] | None = None,
     detectors: Mapping[str, Any] | None = None,
     against: str | None = None,
+    season: str | None = None,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -57,7 +59,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
     ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
     River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``. ``against="last 7d"`` has what is
-    usual follow the stream, from the reference on.
+    usual follow the stream, from the reference on. ``season="1d"`` compares with the same hour of other days.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -66,7 +68,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     """
     path = beside(reference, sys._getframe(1).f_globals.get("__file__"))  # noqa: SLF001 - who says the path
     if _learning is not None:
-        _learning.append(Wanted(path, tuple(slices), every, warm_up))
+        _learning.append(Wanted(path, tuple(slices), every, warm_up, season))
         return None
     data = read(path)
     lacking = [field for field in slices if field not in data["slices"]]
@@ -83,7 +85,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
             "detectors": detectors,
             "against": against,
         }
-        return watch_of(data, false_alarms=false_alarms, **given)
+        return watch_of(data, false_alarms=false_alarms, season=season, **given)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 
@@ -145,7 +147,7 @@ def learned(pipeline: Pipeline, wanted: Wanted, batches: Iterable[Sequence[Event
 
 def _written(gathering: Gathering, wanted: Wanted, told: str) -> str:
     try:
-        data = gathering.data(every=wanted.every)
+        data = gathering.data(every=wanted.every, season=wanted.season)
     except ValueError as error:
         raise BadReference(f"{told}: {error}") from error
     fresh = wanted.path.with_suffix(".new")
