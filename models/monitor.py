@@ -14,7 +14,7 @@ from headrace.models.evidence import KEPT, Evidence, Found
 from headrace.models.memory import Floats, Ints
 from headrace.models.reference import Reference
 from headrace.models.trailing import Trailing
-from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, Counted, Watch
+from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, REASON, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.alert import Evidence as Shown
 from headrace.schemas.order import Action, Order, OrderState
@@ -501,6 +501,8 @@ class Monitor:
         found, where = cause.found, f" where {slice_}" if slice_ else ""
         engine = self._engines[cause.engine]
         effect = engine.effect(found, min(found.age, KEPT))
+        if series == REASON and cause.engine == "own":
+            return self._text_of_reasons(cause)
         if found.kind == "relation":
             return f"{series.replace('~', ' and ')} go together otherwise than before{where} ({effect.size:+.2f})"
         if found.kind == "rare":
@@ -510,6 +512,17 @@ class Monitor:
             return f"{series} is spread otherwise than before{where}"
         way = _WAYS[found.part][0 if found.sign > 0 else 1]
         return f"{series} {way}{where} (by {effect.size:.2f} of its spread)"
+
+    def _text_of_reasons(self, cause: Cause) -> str:
+        """Say which feature has gained most as the first reason: they have no order in which they could move."""
+        shown = self._shown(cause)
+        gains = [now - before for now, before in zip(shown.current, shown.reference, strict=True)]
+        most = gains.index(max(gains))
+        name = {"missing": "none", "other": "another one"}.get(shown.bins[most], shown.bins[most])
+        return (
+            f"the first reason for scores is another than before: {name} for {shown.current[most]:.1%} of them, "
+            f"where it was for {shown.reference[most]:.1%}"
+        )
 
     def _explained(self, causes: Sequence[Cause]) -> list[str]:
         told = [" ".join(filter(None, self._told(one))) for one in causes[1:] if one.engine != "volume"]

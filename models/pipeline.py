@@ -29,11 +29,11 @@ from headrace.models.limits import Limits
 from headrace.models.measures import CLASSES_MAX
 from headrace.models.memory import Array, Wide
 from headrace.models.quality import Quality
-from headrace.models.reasons import Reasons, Share, why_none
+from headrace.models.reasons import Reasons, Share, first_of, why_none
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Explained, Linear, Model, ask_why
 from headrace.models.trained import Trained
-from headrace.models.watch import OURS, Counted, Watch, Watching
+from headrace.models.watch import OURS, REASON, REASONS_MAX, Counted, Watch, Watching
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
@@ -404,7 +404,9 @@ class Pipeline:
             rejections.sort()
         change = state.change(columns, counted) if self.has_memory else None
         slices = (
-            [] if state.watching is None else self._watched(made, scores, static, online, columns, wrote, state, change)
+            []
+            if state.watching is None
+            else self._watched(made, scores, static, online, columns, wrote, state, change, shares)
         )
         unknown = np.logical_or.reduce([share.unknown for share in shares]) if shares else None
         flags = _flags(None if self.static is None else static, online, stood_in, unknown, state)
@@ -441,6 +443,7 @@ class Pipeline:
         wrote: Floats | None,
         state: State,
         change: list[Any] | None,
+        shares: Sequence[Share],
     ) -> list[Counted]:
         """Count what the events are like; return the slices of time that are over."""
         assert state.watching is not None
@@ -450,6 +453,8 @@ class Pipeline:
             own |= {"online": online, "disagreement": np.abs(online - static)}
         if wrote is not None:
             own["delay"] = wrote - at
+        if state.watching.follows_reasons and shares:
+            own[REASON] = first_of(shares[0], state.watching.features)
         rows = state.watching.bins(made, own, columns.raw)
         taken = rows, state.watching.numbers(at), float((at if wrote is None else wrote).max())
         if change is not None:
@@ -884,6 +889,10 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
     online = pipeline.online is not None
     both = online and pipeline.static is not None
     yield from actions.problems(watch.rules, learns=online, both=both, shared=pipeline.shares)
+    if watch.reasons and not pipeline.reasons:
+        yield "watch: reasons: the pipeline tells none; say how many by Pipeline(reasons=...)"
+    elif watch.reasons and len(watch.features) > REASONS_MAX:
+        yield f"watch: reasons: there are {len(watch.features)} features, and {REASONS_MAX} can be told apart"
     asked = {"static": pipeline.static is not None, "online": online, "learns": pipeline.learns}
     yield from detectors.problems(watch.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
     for field in watch.slices:

@@ -211,6 +211,7 @@ def watch_of(
     detectors: Mapping[str, Any] | None = None,
     against: str | None = None,
     season: str | None = None,
+    reasons: bool = False,
 ) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
@@ -240,4 +241,5 @@ def watch_of(
         against=against,
         season=season,
         parts=parts,
+        reasons=reasons,
     )

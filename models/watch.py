@@ -23,6 +23,8 @@ GROUPS_MAX = 16  # values of a field that are watched on their own; the others a
 OTHERS = "other"
 FEATURE_SERIES = "static"  # the score of the model that does not change is compared with the reference too
 EVENT_SERIES = ("score", "online", "disagreement", "delay")
+REASON = "reason"  # which feature contributed most to a score, where that is watched
+REASONS_MAX = 100  # features
 LABEL_SERIES = ("label", "error", "error_static", "error_online", "calibration")
 OURS = frozenset({FEATURE_SERIES, *EVENT_SERIES, *LABEL_SERIES, "volume"})
 HOUR_SECONDS = 3_600.0
@@ -89,6 +91,8 @@ class Watch:
 
     ``season="1d"`` compares each slice with the same hour of other days; ``parts`` are those hours.
 
+    With ``reasons`` it is watched as well which feature contributed most to each score.
+
     ``detectors`` are River's, which follow errors in each partition; how often they are wrong is theirs.
 
     ``when`` says what is done about what is told, and changes nothing of what that is.
@@ -109,6 +113,7 @@ class Watch:
         against: str | None = None,
         season: str | None = None,
         parts: Mapping[str, Sequence[Reference | None]] | None = None,
+        reasons: bool = False,
     ) -> None:
         self.reference = reference
         self.detectors = dict(detectors or {})
@@ -131,7 +136,12 @@ class Watch:
         self.places = {name: place for place, name in enumerate(names)}
         relatable = [self.places[name] for name in self.features if reference.relatable(self.places[name])]
         self.related = relatable[:RELATED_MAX]
-        self.event_binner = Binner([_PLAIN[name](name) for name in EVENT_SERIES])
+        self.reasons = reasons
+        own = [_PLAIN[name](name) for name in EVENT_SERIES]
+        if reasons:
+            own.append(Bins.of_names(REASON, self.features[:REASONS_MAX]))
+        self.event_binner = Binner(own)
+        self.event_series = (*EVENT_SERIES, REASON) if reasons else EVENT_SERIES
         self.label_binner = Binner([_PLAIN[name](name) for name in LABEL_SERIES])
         # What counts depend on: where it differs, they do not fit together.
         self.fingerprint = hashlib.sha256(self._said().encode()).hexdigest()[:16]
@@ -145,7 +155,7 @@ class Watch:
         values = {field: list(known) for field, known in self.slices.items()}
         follows = f" last {self.window_slices}" if self.window_slices else ""
         seasonal = f" season {self.season_s}" if self.season_s else ""
-        return f"{edges} {self.related} {values} {self.every_s}{follows}{seasonal}"
+        return f"{edges} {self.related} {values} {self.every_s}{follows}{seasonal}{' reasons' if self.reasons else ''}"
 
     def part(self, number: int) -> int:
         """Return in which hour of its season a slice lies; zero where there are no seasons."""
@@ -265,6 +275,16 @@ class Watching:
         counts, own, labels = (np.zeros(one.total, np.int64) for one in binners)
         return Counted(number, 0, counts, own, labels, np.zeros((related, related)), {})
 
+    @property
+    def follows_reasons(self) -> bool:
+        """Say whether it is watched which feature contributed most."""
+        return self._watch.reasons
+
+    @property
+    def features(self) -> list[str]:
+        """The features, in the order in which reasons are numbered."""
+        return self._watch.features
+
     # What comes.
 
     def bins(self, made: Mapping[str, Floats], own: Mapping[str, Floats], fields: Callable[[str], list[Any]]) -> Array:
@@ -274,7 +294,9 @@ class Watching:
         nobody = np.full(count, np.nan)
         columns = [made[name] if name in made else own.get(name, nobody) for name in watch.places]
         rows[:, : len(columns)] = watch.binner.bin(columns)
-        rows[:, len(columns) : self._width] = watch.event_binner.bin([own.get(name, nobody) for name in EVENT_SERIES])
+        rows[:, len(columns) : self._width] = watch.event_binner.bin(
+            [own.get(name, nobody) for name in watch.event_series]
+        )
         for place, (field, codes) in enumerate(self._codes.items(), self._width):
             rows[:, place] = [codes.get(str(one), -1) for one in fields(field)]
         return rows

@@ -49,6 +49,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     detectors: Mapping[str, Any] | None = None,
     against: str | None = None,
     season: str | None = None,
+    reasons: bool = False,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -60,6 +61,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
     River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``. ``against="last 7d"`` has what is
     usual follow the stream, from the reference on. ``season="1d"`` compares with the same hour of other days.
+    ``reasons`` has it watched too which feature contributed most to each score.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -84,6 +86,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
             "when": when,
             "detectors": detectors,
             "against": against,
+            "reasons": reasons,
         }
         return watch_of(data, false_alarms=false_alarms, season=season, **given)
     except ValueError as error:
