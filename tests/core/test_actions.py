@@ -57,6 +57,11 @@ def _half(a):
     return 1.0 / (1.0 + np.exp(-1.5 * a))
 
 
+def _alone(a, b):
+    """The same, beside a feature that it does not heed."""
+    return _half(a + 0.0 * b)
+
+
 FEATURES = {"a": field("a"), "b": field("b")}
 PARTS: dict[str, Any] = {
     "events": Click,
@@ -190,6 +195,15 @@ def test_a_page_that_asks_for_nothing_says_and_scores_what_it_did_before() -> No
     learning = plain._memories[0].state.learning
     assert learning is not None
     assert "obedience" not in learning.dump()
+
+
+def test_nothing_is_done_about_errors_that_have_become_fewer() -> None:
+    driver = Driver(_page({"errors": ask_for_retraining}, online=None, static=Function(_alone, version="1")))
+    _drive(driver, *_clicks(62, seed=1, flipped=True))
+    _drive(driver, *_clicks(10, seed=2, begin=62))
+    (alert,) = driver.alerts
+    assert (alert["kind"], alert["series"], alert["text"][:16]) == ("quality", "error", "error moved down")
+    assert driver.orders == []
 
 
 # The laws, with orders in between.
