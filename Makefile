@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and $(PYTHON) is %d.%d: say which to use, e.g. make PYTHON=python3.12" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-drift broker soak faults clean
+.PHONY: help demo test check docs bench bench-drift broker soak faults clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,6 +21,9 @@ check: .venv/installed-dev  ## format, lint, layers, types and every test that n
 	$(BIN)/lint-imports
 	$(BIN)/mypy -p headrace
 	$(BIN)/python -m pytest -m "not broker"
+
+docs: .venv/installed-dev  ## the documentation as a site, in build/site
+	$(BIN)/python docs/site.py
 
 bench: .venv/installed-dev  ## Headrace beside its peers on the real broker: a table, JSON and a plot (Java 17 and Maven)
 	$(BIN)/python benchmarks
