@@ -1,4 +1,4 @@
-"""docs/topics.md and docs/asyncapi.json are of today's example; ``python tests/docs/test_topics_page.py`` writes them."""
+"""docs/topics.md and docs/asyncapi.json are of today's code; ``python tests/docs/test_topics_page.py`` writes both."""
 
 import json
 import re
