@@ -37,8 +37,8 @@ broker: .venv/installed  ## start Apache Kafka on 127.0.0.1:9092 until Ctrl-C (J
 soak: .venv/installed-dev  ## five million events while the broker and workers are restarted (long; Java 17 and Maven)
 	$(BIN)/python benchmarks/soak.py
 
-faults: .venv/installed-dev  ## every fault scenario in full, for several seeds (long; Java 17 and Maven)
-	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker
+faults: .venv/installed-dev  ## every fault scenario in full, for several seeds, and the whole tutorial (long; Java 17 and Maven)
+	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker tests/docs/test_tutorial.py
 
 clean:  ## remove .venv and whatever the tools left behind
 	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs benchmarks/peers/*/target
