@@ -162,7 +162,7 @@ class Pipeline:
         self._classes = (str if _text_of(self) else int) if self.kind == "multiclass" else None
         self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0, classes=self._classes)
         self._limited = limits is not None or brake is not None
-        self._outcome = outcome_type(events, name, self.version, limited=self._limited, classes=self._classes)
+        self.outcome = outcome_type(events, name, self.version, limited=self._limited, classes=self._classes)
         self._group_field = self.combine.per if self.combine is not None else None
         self._why_none = _why_no_reasons(self) if reasons else {}
         self._reasons = Reasons(reasons, tuple(self.features), self.codes) if reasons else None
@@ -551,7 +551,7 @@ class Pipeline:
         if classes is not None:
             assert of.said is not None
             columns.append(classes.named(of.said))
-        return list(map(self._outcome, *ids, outcomes.by, *columns))
+        return list(map(self.outcome, *ids, outcomes.by, *columns))
 
     def _alerts(self, learning: Learning) -> list[Alert]:
         """Say when the learner was stopped, and when it counts again."""

@@ -35,7 +35,7 @@ def add(
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
 
     _add_dlq(commands, add_options, configured)
-    _add_schema(commands)
+    _add_schema(commands, add_options, configured)
     _add_topics(commands, add_options, configured)
     completion = commands.add_parser("completion", help="print what a shell needs to complete this command line")
     completion.add_argument("shell", choices=SHELLS, help="source <(headrace completion bash)")
@@ -60,19 +60,26 @@ def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], Non
         add_options(parser)
 
 
-def _add_schema(commands: Any) -> None:
-    schema = commands.add_parser("schema", help="say whether today's events can be read as those of before")
-    schema.set_defaults(command=_schema)
+def _add_schema(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
+    schema = commands.add_parser("schema", help="say what is on the wire, and whether events of before can be read")
+    schema.set_defaults(command=lambda options: _schema(options, configured, os.environ))
     whats = schema.add_subparsers(required=True, metavar="WHAT", dest="what")
     show = whats.add_parser("show", help="print the class of the events as JSON Schema, to be kept")
     check = whats.add_parser("check", help="compare it with a schema that was kept, or read events that were")
-    for parser in (show, check):
+    asyncapi = whats.add_parser("asyncapi", help="describe the topics that it reads and writes, as AsyncAPI 3.0")
+    for parser in (show, check, asyncapi):
         parser.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    add_options(asyncapi)
     check.add_argument("old", metavar="OLD", help="what schema show printed before, or events as lines of JSON")
     check.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _schema(options: argparse.Namespace) -> int:
+def _schema(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    if options.what == "asyncapi":
+        config = configured(options, environ)
+        from headrace.stream import asyncapi  # noqa: PLC0415 - late, as below
+
+        return asyncapi.main(options.path, config)
     from headrace.stream import schema  # noqa: PLC0415 - late, as below
 
     if options.what == "show":
