@@ -34,12 +34,35 @@ def add(
     add_options(doctor)
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
 
+    _add_top(commands, configured)
     _add_dlq(commands, add_options, configured)
     _add_schema(commands)
     _add_topics(commands, add_options, configured)
     completion = commands.add_parser("completion", help="print what a shell needs to complete this command line")
     completion.add_argument("shell", choices=SHELLS, help="source <(headrace completion bash)")
     completion.set_defaults(command=lambda options: _complete(parser, options.shell))
+
+
+def _add_top(commands: Any, configured: AsConfig) -> None:
+    top = commands.add_parser("top", help="show a group at work in the terminal, from its workers' pages")
+    top.add_argument(
+        "urls", nargs="*", metavar="URL", help="of workers' pages, as their lines ready say (default: by web_port)"
+    )
+    top.add_argument("--url", action="append", default=[], metavar="URL", help="the same; as often as needed")
+    top.add_argument("--once", action="store_true", help="print one frame and end, as off a terminal")
+    top.add_argument("--json", action="store_true", help="print one object of JSON and end")
+    top.add_argument("--set", action="append", default=[], metavar="k=v", dest="pairs", help="such as web_port")
+    top.add_argument("--config", metavar="FILE", help="options in TOML (default: headrace.toml, if it is there)")
+    # It meets no broker, so these are not asked for.
+    top.set_defaults(broker=None, group=None, guarantee=None)
+    top.set_defaults(command=lambda options: _top(options, configured, os.environ))
+
+
+def _top(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ)
+    from headrace.stream import top  # noqa: PLC0415 - late, as below
+
+    return top.main([*options.urls, *options.url], config, once=options.once, as_json=options.json)
 
 
 def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
