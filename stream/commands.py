@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.schemas.config import Config
+from headrace.schemas.config import AT_LEAST_ONCE, Config
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig
 
 PIPELINE = "a Python file, a folder with a pipeline.py, or a module"
 SHELLS = ("bash", "zsh", "fish")
 TEMPLATES = ("fraud", "clicks")
+NOBODY = "nobody:1"  # what stands for a broker that nobody gave
 AsConfig = Callable[..., Config]  # from what was given on the command line, and the environment
 
 
@@ -33,6 +34,13 @@ def add(
     doctor.add_argument("--json", action="store_true", help="print an object of JSON for each check")
     add_options(doctor)
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
+
+    dev = commands.add_parser("dev", help="run a pipeline, and begin anew whenever it is saved")
+    dev.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    dev.add_argument("--embedded", action="store_true", help="on a broker inside this process, whatever is configured")
+    dev.add_argument("--watch", action="append", default=[], metavar="PATH", help="a file or folder to watch, too")
+    add_options(dev)
+    dev.set_defaults(command=lambda options: _dev(options, configured, os.environ))
 
     _add_top(commands, configured)
     _add_dlq(commands, add_options, configured)
@@ -63,6 +71,20 @@ def _top(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str
     from headrace.stream import top  # noqa: PLC0415 - late, as below
 
     return top.main([*options.urls, *options.url], config, once=options.once, as_json=options.json)
+
+
+def _dev(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ, broker=NOBODY)
+    embedded = options.embedded or config.broker == NOBODY
+    if embedded:
+        # The embedded broker answers to transactions without keeping what they promise.
+        config = configured(options, environ, guarantee=AT_LEAST_ONCE)
+    given = [f"--{name}={value}" for name in ("broker", "group", "guarantee") if (value := getattr(options, name))]
+    given += [f"--set={pair}" for pair in options.pairs] + ([f"--config={options.config}"] if options.config else [])
+    from headrace.stream import dev  # noqa: PLC0415 - late, as below
+
+    files = [*options.watch, options.config or "headrace.toml"]
+    return dev.main(options.path, config, given, environ, embedded=embedded, files=files)
 
 
 def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
