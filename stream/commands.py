@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.schemas.config import AT_LEAST_ONCE, Config
+from headrace.schemas.config import AT_LEAST_ONCE, OPTIONS, Config
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig
 
@@ -38,6 +38,7 @@ def add(
     dev = commands.add_parser("dev", help="run a pipeline, and begin anew whenever it is saved")
     dev.add_argument("path", metavar="PIPELINE", help=PIPELINE)
     dev.add_argument("--embedded", action="store_true", help="on a broker inside this process, whatever is configured")
+    dev.add_argument("--log-format", metavar="auto|text|json", help=OPTIONS["log_format"].text)
     dev.add_argument("--watch", action="append", default=[], metavar="PATH", help="a file or folder to watch, too")
     add_options(dev)
     dev.set_defaults(command=lambda options: _dev(options, configured, os.environ))
@@ -61,8 +62,6 @@ def _add_top(commands: Any, configured: AsConfig) -> None:
     top.add_argument("--json", action="store_true", help="print one object of JSON and end")
     top.add_argument("--set", action="append", default=[], metavar="k=v", dest="pairs", help="such as web_port")
     top.add_argument("--config", metavar="FILE", help="options in TOML (default: headrace.toml, if it is there)")
-    # It meets no broker, so these are not asked for.
-    top.set_defaults(broker=None, group=None, guarantee=None)
     top.set_defaults(command=lambda options: _top(options, configured, os.environ))
 
 
@@ -79,7 +78,8 @@ def _dev(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str
     if embedded:
         # The embedded broker answers to transactions without keeping what they promise.
         config = configured(options, environ, guarantee=AT_LEAST_ONCE)
-    given = [f"--{name}={value}" for name in ("broker", "group", "guarantee") if (value := getattr(options, name))]
+    named = ("broker", "group", "guarantee", "log_format")
+    given = [f"--{name.replace('_', '-')}={value}" for name in named if (value := getattr(options, name))]
     given += [f"--set={pair}" for pair in options.pairs] + ([f"--config={options.config}"] if options.config else [])
     from headrace.stream import dev  # noqa: PLC0415 - late, as below
 

@@ -275,6 +275,7 @@ def _worker(
     command += ["--set", f"web_port={config.web_port}", "--set", f"web_host={config.web_host}"]
     command += ["--set", f"page={str(config.page).lower()}"]
     command += ["--set", f"kafka.fetch.wait.max.ms={FETCH_WAIT_MS}"]
+    command += ["--log-format", "text"]  # where it goes wrong, a person is shown what it said
     command += ["--set", "event_ahead_max_ms=0"]  # compressed time may be ahead of ours
     worker = subprocess.Popen(  # noqa: S603 - our own command line, no shell
         command,
