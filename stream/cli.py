@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             logs.tell(error)
             sys.exit(error.exit_code)
-        print(f"{error.code}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        from headrace.stream import terminal  # noqa: PLC0415 - it is wanted here alone
+
+        print(terminal.fitted(f"{error.code}: {error}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130

@@ -308,7 +308,7 @@ def _head(told: Mapping[str, Any], width: int) -> list[Line]:
     room = width - len("headrace top  ") - len(clock) - 2
     head: list[Line] = [[("headrace top", "bold"), (f"  {cell(what, room)}  {clock}", "")]]
     for one in told["silent"]:
-        text = f"  {one['url']}: silent for {span(one['seconds'])} ({one['why']}); looking again every second"
+        text = f"  silent for {span(one['seconds'])}, looking again every second: {one['url']} ({one['why']})"
         head.append([(clean(text), "warn")])
     return head
 

@@ -298,7 +298,7 @@ def test_a_worker_that_goes_away_is_told_and_waited_for() -> None:
     told = summary([follower.sighting()], NOW)
     assert [one["state"] for one in told["workers"]] == ["silent"]
     shown = "\n".join(frame(told, [], 200, 24, colour=False))
-    assert "(Connection refused); looking again every second" in shown
+    assert f"looking again every second: {follower.url} (Connection refused)" in shown
     again = Served(port=first.port)
     try:
         _until(lambda: follower.sighting().trouble == "")
