@@ -267,10 +267,10 @@ def _demo(options: argparse.Namespace) -> int:
     if options.rate < 1:
         raise BadConfig([f"--rate {options.rate}: allowed is a whole number above zero"])
     if options.produce_only:
-        from headrace.stream.feed import feed as play  # noqa: PLC0415 - late, as above
-        from headrace.stream.run import set_up_logging  # noqa: PLC0415
+        from headrace.stream import logs  # noqa: PLC0415 - late, as above
+        from headrace.stream.feed import feed as play  # noqa: PLC0415
 
-        set_up_logging(config.log_level)
+        options.logs_are_json = logs.set_up(config.log_level, form=config.log_format)
     else:
         from headrace.stream.demo import demo as play  # noqa: PLC0415
 
