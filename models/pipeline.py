@@ -333,7 +333,8 @@ class Pipeline:
         Without ``quiet`` there are events that were not read yet, and no slice of time is over by the clock alone.
         """
         learning, watching = state.learning, state.watching
-        outcomes = learning.tick(wall=wall, event=event) if learning is not None and learning.waiting else None
+        # Where no event waits there may be labels whose event does not come: they are given up too.
+        outcomes = None if learning is None or learning.waiting is None else learning.tick(wall=wall, event=event)
         slices = watching.tick(wall) if watching is not None and quiet else []
         change: list[Any] = [{"tick": {"wall": wall, "event": event}, **({} if quiet else {"busy": True})}]
         if learning is None or outcomes is None:
