@@ -162,7 +162,7 @@ class Waiting:
         classes: bool = False,
     ) -> None:
         self._truth = truth
-        self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
+        self.stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
         self._waiting_max, self._early_max = waiting_max, early_max
         self._ids = Keys()
         self._keys: list[Any] = []
@@ -199,6 +199,13 @@ class Waiting:
     def otherwise(self) -> float | None:
         """What is true of an event that has no label when its time is up; None where nobody can say."""
         return self._truth.otherwise
+
+    def times(self, ids: Sequence[Id]) -> Floats:
+        """Return the times of events that wait; NaN of others."""
+        rows = self._ids.found(ids)
+        if not self._ids.row_count:
+            return np.full(len(ids), np.nan)
+        return np.where(rows >= 0, self._rows["at"][rows], np.nan)
 
     @property
     def early(self) -> int:
@@ -405,7 +412,7 @@ class Waiting:
             made.append(self._outcomes(by, at[due] + within, labels, np.full(len(due), np.nan), due))
         else:
             self.counts["unlabelled"] += len(due)
-        leaving = used & up & ((at + self._stays <= event) | (wrote + self._stays <= wall))
+        leaving = used & up & ((at + self.stays <= event) | (wrote + self.stays <= wall))
         self._forget(self._in_order(np.flatnonzero(leaving)))
         made.append(self._orphans(wall, event))
         self._look_ahead()
@@ -471,7 +478,7 @@ class Waiting:
         """Find out when the next event's time is up, or the next may be forgotten."""
         count, within = self._ids.row_count, self._truth.within
         arrived, standing = self._rows["arrived"][:count], self._rows["standing"][:count]
-        span = np.where(standing == Standing.WAITING, within, self._stays)
+        span = np.where(standing == Standing.WAITING, within, self.stays)
         self._next_event = float(np.min(self._rows["at"][:count] + span, where=arrived >= 0, initial=np.inf))
         self._next_wall = float(np.min(self._rows["wrote"][:count] + span, where=arrived >= 0, initial=np.inf))
         for early in self._early.values():

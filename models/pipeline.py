@@ -41,6 +41,8 @@ from headrace.schemas.prediction import PREDICTED, Flag, prediction_type
 from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
 
+TRAINED_COUNT = 4_096  # events for training that are looked up before what nobody waits for any more is forgotten
+
 Whose = Literal["partition", "shared"]
 WHOSE: tuple[Whose, ...] = get_args(Whose)
 
@@ -310,18 +312,51 @@ class Pipeline:
         if rejections:
             raise ValueError(f"labels: {rejections[0].message}")
         at = np.fromiter(map(attrgetter(self.wire.time), events), np.float64, len(events))
-        before = np.searchsorted(np.maximum.accumulate(at), given["at"])  # which event each label comes before
-        ends = sorted({*before.tolist(), *self._lookers(events), len(events)} - {0})
+        now = np.maximum.accumulate(at)
         made: list[dict[str, Floats]] = []
-        begin = first = 0
-        for end in ends:
-            first = _hear(state.learning.waiting, given, first, int(np.searchsorted(before, begin, side="right")))
-            columns = Columns(events[begin:end], self.missing)
-            made.append(self._with_memory({}, columns, state))
-            state.learning.waiting.add(self._unscored(events[begin:end], columns, state))
-            begin = end
-        _hear(state.learning.waiting, given, first, len(told))
+        first = 0
+        for begin in range(0, len(events), TRAINED_COUNT):
+            end = min(len(events), begin + TRAINED_COUNT)
+            last = len(told) if end == len(events) else int(np.searchsorted(given["at"], now[end - 1], side="right"))
+            known = {name: column[first:last] for name, column in given.items()}
+            made += self._among_labels(events[begin:end], now[begin:end], known, state, state.learning.waiting)
+            first = last
         return {name: np.concatenate([one[name] for one in made]) for name in self._keyed}
+
+    def _among_labels(
+        self, events: Sequence[Event], now: Floats, given: Mapping[str, Any], state: State, waiting: Waiting
+    ) -> Iterator[dict[str, Floats]]:
+        """Yield the features of some events, with the labels that come between them or right after them.
+
+        ``now`` is how late it is by each event. A label comes before the event that is as late, or later: then where
+        the first event is that can look back at the label's own.
+        """
+        of = waiting.times(given["ids"])
+        if np.isnan(of).any():
+            wanted = set(given["ids"])
+            here: dict[Any, float] = {}
+            for one, at in zip(map(self._id, events), map(attrgetter(self.wire.time), events), strict=True):
+                if one in wanted:
+                    here.setdefault(one, at)
+            of = np.where(np.isnan(of), [here.get(one, np.nan) for one in given["ids"]], of)
+        kept = ~(given["at"] > of + waiting.stays)  # a worker has forgotten the event by then
+        looked = np.fmax(given["at"], of + self._target_delay)
+        before = np.where(kept, np.searchsorted(now, looked), -1)
+        order = np.argsort(before, kind="stable")[np.count_nonzero(~kept) :]
+        given = {
+            name: column[order] if isinstance(column, np.ndarray) else [column[place] for place in order.tolist()]
+            for name, column in given.items()
+        }
+        before = before[order]
+        ends = sorted({*before.tolist(), *self._lookers(events), len(events)} - {0})
+        for begin, end in pairwise([0, *ends]):
+            _hear(waiting, given, *np.searchsorted(before, [begin, begin + 1]).tolist())
+            columns = Columns(events[begin:end], self.missing)
+            yield self._with_memory({}, columns, state)
+            waiting.add(self._unscored(events[begin:end], columns, state))
+        _hear(waiting, given, int(np.searchsorted(before, len(events))), len(before))
+        if waiting.due(NEVER, waiting.clock):
+            waiting.tick(wall=NEVER, event=waiting.clock)
 
     def _unscored(self, events: Sequence[Event], columns: Columns, state: State) -> Scored:
         """Put together what is kept of events that nobody scores."""
@@ -756,14 +791,11 @@ def _delay_of(feature: KeyedFeature) -> float | None:
     return min((one.delay for one in feature.wanted if isinstance(one, Target)), default=None)
 
 
-def _hear(waiting: Waiting, given: Mapping[str, Any], begin: int, end: int) -> int:
-    """Let those events hear their labels that wait for them, as late as it is by the events; return how far it came."""
-    if waiting.due(NEVER, waiting.clock):
-        waiting.tick(wall=NEVER, event=waiting.clock)
+def _hear(waiting: Waiting, given: Mapping[str, Any], begin: int, end: int) -> None:
+    """Let the events that wait hear some of these labels."""
     if begin < end:
         some = {name: column[begin:end] for name, column in given.items()}
         waiting.label(**some)
-    return end
 
 
 def _number(value: float) -> float | None:

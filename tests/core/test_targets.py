@@ -327,34 +327,38 @@ def test_of_numbers_that_are_not_whole_a_cut_moves_no_bit_either(labels: type[La
 # The doors.
 
 
-def _stream(seed: int) -> tuple[list[Payment], list[Chargeback]]:
+def _stream(seed: int, label: Any = Chargeback) -> tuple[list[Payment], list[Any]]:
     """Return events of some keys over half an hour, and labels that come in time, later, or as a revision."""
     rng = np.random.default_rng(seed)
     times = 1_000.0 + np.sort(rng.integers(0, 1_800, 200)).astype(float)
     events = [Payment(number, at, f"c{rng.integers(4)}") for number, at in enumerate(times.tolist())]
     labels = [
-        Chargeback(one.id, one.at + float(rng.choice([0, 5, 60, 61, 110])), one.card, int(rng.integers(2)))
+        label(one.id, one.at + float(rng.choice([0, 5, 60, 61, 110, 120, 121])), one.card, int(rng.integers(2)))
         for one in rng.choice(events, 120)  # type: ignore[arg-type]
     ]
     return events, sorted(labels, key=lambda one: one.at)
 
 
-@pytest.mark.parametrize("chance", range(3))
-def test_training_sees_what_serving_sees_bit_for_bit(chance: int) -> None:
-    pipeline, (events, labels) = _pipeline(), _stream(chance)
-    serving, seen, waiting = pipeline.fresh(), [], list(labels)
-    for event in events:
-        while waiting and waiting[0].at <= event.at:
-            pipeline.learn([waiting.pop(0)], serving)
-        if serving.due(-math.inf, serving.clock):
-            pipeline.tick(serving, wall=-math.inf, event=serving.clock)
-        pipeline.step([event], serving, seen=seen)
+@pytest.mark.parametrize("label", [Chargeback, Verdict])
+@pytest.mark.parametrize(("chance", "size"), [(0, 37), (1, 1), (2, 200), (3, 200)])
+def test_training_sees_what_serving_sees_bit_for_bit(
+    label: type[Label], chance: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.models.pipeline.TRAINED_COUNT", 200 if chance == 2 else 64)
+    pipeline, (events, labels) = _pipeline(label), _stream(chance, label)
+    serving, seen = pipeline.fresh(), []
+    for one in sorted([*labels, *events], key=lambda one: one.at):  # of one moment the labels first
+        pipeline.tick(serving, wall=one.at - 0.5, event=-math.inf)
+        if isinstance(one, Payment):
+            pipeline.step([one], serving, seen=seen)
+        else:
+            pipeline.learn([one], serving)
     want = {name: np.concatenate([one.features[name] for one in seen]).tolist() for name in pipeline.features}
-    assert len(set(want["at once"])) > 10
+    assert len(set(want["at once"])) > 5
 
     training, got = pipeline.fresh(), {name: [] for name in pipeline.features}
-    for begin in range(0, len(events), 37):
-        some, before = events[begin : begin + 37], events[begin - 1].at if begin else -math.inf
+    for begin in range(0, len(events), size):
+        some, before = events[begin : begin + size], events[begin - 1].at if begin else -math.inf
         known = [one for one in labels if before < one.at <= some[-1].at]
         for name, column in pipeline.transform(some, training, known).items():
             got[name] += column.tolist()
