@@ -722,7 +722,7 @@ class Per:
         length = _tile(span, tile, exact)
         behind = until = seconds(delay)
         if length:
-            until = float(np.ceil(_rounded(behind / length))) + 1.0
+            until = _tiles_behind(behind, length)
         since = until + _rounded(seconds(span) / (length or 1.0))
         wanted = [Target(kind, since, until, length, behind, self._late) for kind in ("sum", "count")]
         return self._feature(
@@ -833,8 +833,8 @@ class Per:
     def _window(self, field: str, kind: str, span: str, tile: str, exact: bool, delay: str) -> Window:  # noqa: FBT001 - as the methods have it
         length = _tile(span, tile, exact)
         behind = seconds(delay) if delay else 0.0
-        if length:
-            behind = float(np.ceil(_rounded(behind / length)) * length)
+        if length and behind:
+            behind = _tiles_behind(behind, length) * length
         return Window(field, kind, seconds(span), length, behind, self._late)
 
     def _extreme(self, window: Window, counted: bool, otherwise: float, *, origin: str) -> KeyedFeature:  # noqa: FBT001
@@ -887,6 +887,14 @@ def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
     if not _rounded(seconds(span) / length).is_integer():
         raise ValueError(f"span {span!r} is not a whole number of tiles of {tile!r}")
     return length
+
+
+def _tiles_behind(delay: float, length: float) -> float:
+    """Return how many tiles a window ends before the event, so that nobody in it is younger than ``delay``.
+
+    One more than there are in it: the youngest event of a tile is nearly a tile younger than the oldest.
+    """
+    return float(np.ceil(_rounded(delay / length))) + 1.0
 
 
 def _rounded(count: float) -> float:
