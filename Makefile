@@ -4,7 +4,7 @@ BIN := .venv/bin
 ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and $(PYTHON) is %d.%d: say which to use, e.g. make PYTHON=python3.12" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-drift broker soak faults clean
+.PHONY: help demo test check docs bench bench-drift broker soak faults clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,6 +22,9 @@ check: .venv/installed-dev  ## format, lint, layers, types and every test that n
 	$(BIN)/mypy -p headrace
 	$(BIN)/python -m pytest -m "not broker"
 
+docs: .venv/installed-dev  ## the documentation as a site, in build/site
+	$(BIN)/python docs/site.py
+
 bench: .venv/installed-dev  ## Headrace beside its peers on the real broker: a table, JSON and a plot (Java 17 and Maven)
 	$(BIN)/python benchmarks
 
@@ -34,8 +37,8 @@ broker: .venv/installed  ## start Apache Kafka on 127.0.0.1:9092 until Ctrl-C (J
 soak: .venv/installed-dev  ## five million events while the broker and workers are restarted (long; Java 17 and Maven)
 	$(BIN)/python benchmarks/soak.py
 
-faults: .venv/installed-dev  ## every fault scenario in full, for several seeds (long; Java 17 and Maven)
-	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker
+faults: .venv/installed-dev  ## every fault scenario in full, for several seeds, and the whole tutorial (long; Java 17 and Maven)
+	HEADRACE_FAULTS=full $(BIN)/python -m pytest tests/broker tests/docs/test_tutorial.py
 
 clean:  ## remove .venv and whatever the tools left behind
 	rm -rf .venv build dist models/*.so headrace.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis benchmarks/out benchmarks/.venvs benchmarks/peers/*/target

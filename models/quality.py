@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,18 @@ from headrace.models.tally import TILES, Window
 from headrace.schemas.span import seconds
 
 WEIGHT_MAX = float(1 << 20)
+HELD_MAX = 8_192  # labels that wait to be counted together: a call costs the same for one as for a thousand
+
+
+class _Rows(NamedTuple):
+    """Labels in order: when each became known, columns of labels and scores, which can be, and what each counts."""
+
+    at: Array
+    columns: list[Array]
+    there: Array
+    given: Array
+    units: Ints
+    plain: bool  # each counts as one
 
 
 class Quality:
@@ -59,8 +72,10 @@ class Quality:
         said = (kind, threshold, self.window_s, TILES, PROBABILITY_BINS, NUMBER_BINS)
         self.fingerprint = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
         self.window = Window(self.window_s, self.measure.size, self.measure.sums)
-        self.last: Any = None  # the label before the next one
-        self.at: float | None = None  # the newest time
+        self._last: Any = None
+        self._at: float | None = None
+        self._held: list[_Rows] = []  # taken in, and not counted yet: nobody can tell, as cuts do not show
+        self._held_count = 0
 
     def add(self, at: Any, scores: Any, labels: Any, weights: Any = None) -> None:
         """Take labels in, in order: when each became known, what its event was scored, and what is true.
@@ -70,7 +85,14 @@ class Quality:
         (``Foretold``), and the labels are classes. A row of which the time, the score or the label cannot be is
         ``unusable``, and counted as that only; a missing score is NaN or None.
         """
-        self._take(at, scores, labels, weights, sign=1, fresh=True)
+        rows = self._read(at, scores, labels, weights)
+        if not len(rows.at):
+            return
+        # Copies, because whoever gave them may go on to write there.
+        self._held.append(rows._replace(at=rows.at.copy(), columns=[column.copy() for column in rows.columns]))
+        self._held_count += len(rows.at)
+        if self._held_count >= HELD_MAX:
+            self.settle()
 
     def revise(self, at: Any, scores: Any, old_labels: Any, new_labels: Any, weights: Any = None) -> None:
         """Take labels back that were wrong, and add the right ones: times, scores and weights are those of ``add``.
@@ -79,14 +101,18 @@ class Quality:
         any more and given as NaN. What ``kappa_temporal`` compares with stays: at its time the old label was the one
         that was known.
         """
-        self._take(at, scores, old_labels, weights, sign=-1, fresh=False)
-        self._take(at, scores, new_labels, weights, sign=1, fresh=False)
+        self.settle()
+        for sign, labels in ((-1, old_labels), (1, new_labels)):
+            rows = self._read(at, scores, labels, weights)
+            if len(rows.at):
+                self._take(rows, sign=sign, fresh=False)
 
     def report(self, now: float | None = None) -> dict[str, Told]:
         """Return every number ``overall`` and ``recent``, which is in the window; None is what nobody can say yet.
 
         The window ends with the newest label, or now where that is later.
         """
+        self.settle()
         window = self.window
         return {
             "overall": self.measure.told(window.total()),
@@ -105,46 +131,80 @@ class Quality:
             classes_max=self.classes_max,
         )
         for one in (self, other):
+            one.settle()
             both.window.join(one.window)
             both.measure.known |= one.measure.known
         latest = max(self, other, key=lambda one: (one.at is not None, one.at or 0.0, repr(one.last)))
-        both.last, both.at = latest.last, latest.at
+        both._last, both._at = latest.last, latest.at
         return both
+
+    @property
+    def last(self) -> Any:
+        """The label before the next one."""
+        self.settle()
+        return self._last
+
+    @property
+    def at(self) -> float | None:
+        """The newest time at which a label became known."""
+        self.settle()
+        return self._at
 
     @property
     def bytes(self) -> int:
         """What it takes of memory."""
+        self.settle()
         return self.window.bytes
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data: numbers, strings, lists, dictionaries and arrays."""
+        self.settle()
         return {
             "fingerprint": self.fingerprint,
             "window": self.window.dump(),
-            "last": self.last,
-            "at": self.at,
+            "last": self._last,
+            "at": self._at,
             "known": sorted(self.measure.known, key=repr),
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
         assert data["fingerprint"] == self.fingerprint, "whoever loads has compared them"
+        self._held, self._held_count = [], 0
         self.window.load(data["window"])
-        self.last, self.at = data["last"], data["at"]
+        self._last, self._at = data["last"], data["at"]
         self.measure.known = set(data["known"])
 
-    def _take(self, at: Any, scores: Any, labels: Any, weights: Any, *, sign: int, fresh: bool) -> None:
+    def _read(self, at: Any, scores: Any, labels: Any, weights: Any) -> "_Rows":
         at = np.asarray(at, np.float64)
         if not len(at):
-            return
+            return _Rows(at, [], at, at, at, plain=True)
         columns, there, given = self.measure.read(scores, labels)
         assert len(there) == len(given) == len(at), "one score and one label for each time"
-        units = sign * _units(weights, len(at))
+        return _Rows(at, columns, there, given, _units(weights, len(at)), plain=weights is None)
+
+    def settle(self) -> None:
+        """Count what waits."""
+        if not self._held:
+            return
+        held, self._held, self._held_count = self._held, [], 0
+        for plain, alike in groupby(held, key=lambda rows: rows.plain):
+            parts = list(alike)
+            columns = [np.concatenate(column) for column in zip(*[one.columns for one in parts], strict=True)]
+            at, there, given, units = (
+                np.concatenate(column)
+                for column in zip(*[(one.at, one.there, one.given, one.units) for one in parts], strict=True)
+            )
+            self._take(_Rows(at, columns, there, given, units, plain), sign=1, fresh=True)
+
+    def _take(self, rows: "_Rows", *, sign: int, fresh: bool) -> None:
+        at, columns, there, given, units, plain = rows
+        units = sign * units
         placed = self.window.has_place(at)
         usable = there & given & (placed if fresh else True)
         if placed.any() and fresh:
             newest = float(at[placed].max())
-            self.at = newest if self.at is None else max(self.at, newest)
+            self._at = newest if self._at is None else max(self._at, newest)
             self.window.move_to(int(self.window.places(at[placed]).max()))
         # Everything that has left the window is one place.
         oldest = self.window.oldest
@@ -159,7 +219,7 @@ class Quality:
             parts = self.measure.parts(columns)
             if follow is not None:
                 parts.counts.append(follow[usable])
-            self._put(tiles, units, parts, sign=sign, plain=weights is None)
+            self._put(tiles, units, parts, sign=sign, plain=plain)
         self.window.rest()
 
     def _followed(self, labels: Array, there: Array) -> Ints:
@@ -168,11 +228,11 @@ class Quality:
         seen = labels[there]
         if len(seen):
             before = np.empty_like(seen)
-            before[1:], before[0] = seen[:-1], self.last
+            before[1:], before[0] = seen[:-1], self._last
             made[there] = np.where(seen == before, STAYED, CHANGED)
-            if self.last is None:
+            if self._last is None:
                 made[np.flatnonzero(there)[0]] = FIRST
-            self.last = seen[-1:].tolist()[0]
+            self._last = seen[-1:].tolist()[0]
         return made
 
     def _put(self, tiles: Ints, units: Ints, parts: Parts, *, sign: int, plain: bool) -> None:

@@ -15,7 +15,7 @@ from headrace.models.pipeline import Pipeline
 from headrace.models.reference import Reference, whole_ranks
 from headrace.models.state import State
 from headrace.models.watch import FEATURE_SERIES, GROUPS_MAX, HOUR_SECONDS, OURS, RELATED_MAX, Watch, season_seconds
-from headrace.schemas.event import Event
+from headrace.schemas.event import Event, Label
 from headrace.schemas.span import seconds
 
 FORMAT = 1
@@ -36,12 +36,12 @@ class Gathering:
         self._values: dict[str, list[str]] = {field: [] for field in slices}
         self.events = 0
 
-    def take(self, events: Sequence[Event], state: State) -> None:
-        """Take events of a partition, which ``state`` is that of."""
+    def take(self, events: Sequence[Event], state: State, labels: Sequence[Label] | None = None) -> None:
+        """Take events of a partition, which ``state`` is that of, and what became known meanwhile."""
         if not events:
             return
         pipeline = self._pipeline
-        made = pipeline.transform(events, state)
+        made = pipeline.transform(events, state, labels)
         at = np.fromiter(map(attrgetter(pipeline.wire.time), events), np.float64, len(events))
         self._first = float(at[0]) if self._first is None else self._first
         warm = at >= self._first + self._warm_up_s
@@ -113,11 +113,13 @@ def usual(
     every: str = "10s",
     warm_up: str | None = None,
     season: str | None = None,
+    labels: Iterable[Sequence[Label]] | None = None,
 ) -> dict[str, Any]:
     """Return how the features of events are spread, and the static model's scores, as plain data.
 
     The events go through the pipeline's own features, in their order. ``slices`` are fields whose values are watched
     on their own, those that come often. Of the first events, for as long as ``warm_up`` says, nothing is learned.
+    Features that look back at labels need those that became known with each batch.
 
     >>> from headrace.models.features import log1p
     >>> from headrace.models.static import Linear
@@ -135,9 +137,14 @@ def usual(
     >>> watch_of(data).features
     ['amount']
     """
-    gathering, state = Gathering(pipeline, slices=slices, warm_up=warm_up), pipeline.fresh(waits=False)
-    for batch in batches:
-        gathering.take(batch, state)
+    gathering = Gathering(pipeline, slices=slices, warm_up=warm_up)
+    state = pipeline.fresh(waits=labels is not None)
+    if labels is None:
+        for batch in batches:
+            gathering.take(batch, state)
+    else:
+        for batch, known in zip(batches, labels, strict=True):
+            gathering.take(batch, state, known)
     return gathering.data(every=every, season=season)
 
 

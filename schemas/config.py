@@ -230,6 +230,11 @@ OPTIONS: dict[str, Option] = {
     "state_dir": Option("", "where this worker keeps its files; empty means the user's state directory"),
     "allow_insecure": Option(False, "let a password or an alert travel without TLS"),
     "log_level": Option("info", "how much is logged", allowed=("debug", "info", "warning", "error")),
+    "log_format": Option(
+        "auto",
+        "lines for a person, or an object of JSON in each; auto is text on a terminal and json elsewhere",
+        allowed=("auto", "text", "json"),
+    ),
 }
 
 # Properties of librdkafka that are ours to set: a guarantee rests on each.
@@ -323,6 +328,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     allow_insecure: bool
     log_level: str
+    log_format: str
     kafka: dict[str, str]
 
     @property

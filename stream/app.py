@@ -265,9 +265,9 @@ class Worker(faust.App):
 
     @property
     def _recovering(self) -> set[int]:
-        """The partitions of which a memory is being made again, be it that of a learner that all share."""
-        shared = None if self.shared is None else self.shared.memories
-        return {number for one in (self._memories, shared) if one is not None for number in dict(one.recovering)}
+        """The partitions of which a memory is being made again, be it a learner that all share, or what is usual."""
+        more = [one.memories for one in (self.shared, self.monitoring) if one is not None]
+        return {number for one in (self._memories, *more) if one is not None for number in dict(one.recovering)}
 
     def _add_metrics(self) -> None:
         @self.page("/metrics", name="metrics")

@@ -1,15 +1,44 @@
-"""Finds the pipeline that a person named: a Python file, a folder with ``pipeline.py``, or a module."""
+"""Finds the pipeline that a person named, and what is added to its worker: in a Python file, a folder with
+``pipeline.py``, or a module.
+"""
 
 import importlib
 import importlib.util
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
 
 from headrace.models.pipeline import Pipeline
 from headrace.schemas.errors import BadPipeline, HeadraceError
+
+Extension = Callable[[Any], object]
+Extending = TypeVar("Extending", bound=Extension)
+
+
+class Application(NamedTuple):
+    """What a file says: the pipeline, and what else its worker does."""
+
+    pipeline: Pipeline
+    extensions: tuple[Extension, ...]
+
+
+def extends(function: Extending) -> Extending:
+    """Have ``headrace run`` call a function with the worker, a Faust app, before it starts.
+
+    It adds agents, timers and pages of your own:
+
+    >>> @extends
+    ... def say_hello(app):
+    ...     @app.page("/hello/")
+    ...     async def hello(view, request):
+    ...         return view.text("hello")
+    """
+    vars(function)["headrace_extends"] = True
+    return function
 
 
 def load_pipeline(name: str) -> Pipeline:
@@ -20,12 +49,32 @@ def load_pipeline(name: str) -> Pipeline:
     headrace.schemas.errors.BadPipeline: pipeline cannot run (1 problem):
       no/such/file.py: no such file, folder with a pipeline.py, or module
     """
+    return load(name).pipeline
+
+
+def load(name: str) -> Application:
+    """Return the one pipeline in what ``name`` names, and what extends its worker, from top to bottom."""
     module = _module(name)
     found = list({id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}.values())
     if len(found) != 1:
         what = "no Pipeline" if not found else f"{len(found)} pipelines"
         raise BadPipeline([f"{module.__file__}: {what} at its top level; write pipeline = Pipeline(...), once"])
-    return found[0]
+    extensions = {
+        id(value): value for value in vars(module).values() if getattr(value, "headrace_extends", None) is True
+    }
+    return Application(found[0], tuple(extensions.values()))
+
+
+def extend(worker: Any, extensions: tuple[Extension, ...]) -> None:
+    """Call what extends a worker; an error in it names the file and the line."""
+    for extension in extensions:
+        try:
+            extension(worker)
+        except HeadraceError:
+            raise
+        except Exception as error:
+            what = getattr(extension, "__name__", repr(extension))
+            raise BadPipeline([f"{_where(error)}: {what} could not extend the worker: {_told(error)}"]) from error
 
 
 def _module(name: str) -> ModuleType:
@@ -44,11 +93,18 @@ def _module(name: str) -> ModuleType:
             raise BadPipeline([f"{path}: {type(error).__name__}: {error.msg}"]) from error
         raise BadPipeline([f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"]) from error
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        mine = [frame for frame in frames if _is_users(frame.filename)] or list(frames)
-        where = f"{mine[-1].filename}:{mine[-1].lineno}"
-        raise BadPipeline([f"{where}: {type(error).__name__}: {error}"]) from error
+        raise BadPipeline([f"{_where(error)}: {_told(error)}"]) from error
     raise BadPipeline([f"{name}: no such file, folder with a pipeline.py, or module"])
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if _is_users(frame.filename)] or list(frames)
+    return f"{mine[-1].filename}:{mine[-1].lineno}"
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_module(name: str) -> bool:

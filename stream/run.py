@@ -23,14 +23,23 @@ from headrace.stream import clients, health, heap, shared, topics
 from headrace.stream.app import Worker
 from headrace.stream.dry_run import DryRun, rehearsed
 from headrace.stream.instance import Instance
+from headrace.stream.load import Extension, extend
 
 log = logging.getLogger("headrace")
 
 
-def run(pipeline: Pipeline, config: Config, *, dry: bool = False, as_json: bool = False) -> None:
+def run(
+    pipeline: Pipeline,
+    config: Config,
+    *,
+    extensions: tuple[Extension, ...] = (),
+    dry: bool = False,
+    as_json: bool = False,
+) -> None:
     """Run the pipeline; return after a clean stop, raise what ended it otherwise.
 
-    A ``dry`` run publishes and commits nothing, and prints what it would have, as JSON or for a person.
+    ``extensions`` add their agents, timers and pages to the worker. A ``dry`` run publishes and commits nothing, and
+    prints what it would have, as JSON or for a person; it does without them, since what they do is theirs.
     """
     fix_hashes(pipeline)
     heap.limit()
@@ -68,6 +77,9 @@ def run(pipeline: Pipeline, config: Config, *, dry: bool = False, as_json: bool 
         if pipeline.watch is not None:
             names += [config.slices_topic, config.slices_state_topic]
         lineage = topics.lineage(config, names)
+    if dry and extensions:
+        called = ", ".join(getattr(one, "__name__", repr(one)) for one in extensions)
+        log.info("what extends the worker (%s) is left out of a dry run", called)
     rehearsal = DryRun(config, as_json=as_json) if dry else None
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
@@ -75,7 +87,7 @@ def run(pipeline: Pipeline, config: Config, *, dry: bool = False, as_json: bool 
     gc.set_threshold(50_000, 50, 100)
     try:
         count = topics.partitions(config, pipeline.wire.topic) if pipeline.watch is not None else 0
-        asyncio.run(_run(pipeline, config, bytes_max, lineage, count, rehearsal))
+        asyncio.run(_run(pipeline, config, bytes_max, lineage, count, rehearsal, () if dry else extensions))
     finally:
         if instance is not None:
             instance.release()
@@ -104,10 +116,17 @@ def state_folder(config: Config) -> Path:
 
 
 async def _run(
-    pipeline: Pipeline, config: Config, bytes_max: dict[str, int], lineage: str, partitions: int, dry: DryRun | None
+    pipeline: Pipeline,
+    config: Config,
+    bytes_max: dict[str, int],
+    lineage: str,
+    partitions: int,
+    dry: DryRun | None,
+    extensions: tuple[Extension, ...],
 ) -> None:
     folder = state_folder(config)
     worker = Worker(pipeline, config, bytes_max, partitions=partitions, state_folder=folder, lineage=lineage, dry=dry)
+    extend(worker, extensions)
     stopping = asyncio.Event()
     _listen(stopping, config.drain_timeout_ms / 1_000)
     beside = [asyncio.ensure_future(_announce(worker, config))]
@@ -127,7 +146,9 @@ async def _run(
         await worker.stop()
     if (error := worker.failed or worker.crash_reason) is not None:
         raise _named(error)
-    log.info("stopped: %d events scored, %d dead letters", worker.scorer.scored, worker.scorer.rejected)
+    scored, rejected = worker.scorer.scored, worker.scorer.rejected
+    counts = {"scored": scored, "dead_letters": rejected}
+    log.info("stopped: %d events scored, %d dead letters", scored, rejected, extra=counts)
 
 
 async def _start(worker: Worker, config: Config) -> None:
@@ -151,6 +172,13 @@ async def _announce(worker: Worker, config: Config) -> None:
         "dry run" if worker.dry is not None else config.guarantee,
         config.instance,
         where,
+        extra={
+            "pipeline": worker.pipeline.name,
+            "group": config.group,
+            "instance": config.instance,
+            "guarantee": config.guarantee,
+            "port": worker.conf.web_port if config.web_port >= 0 else None,
+        },
     )
 
 
@@ -193,15 +221,3 @@ def _named(error: BaseException) -> BaseException:
     return HeadraceError(
         f"the worker stopped: {type(error).__name__}: {error}; what was not committed is scored again after a restart"
     )
-
-
-def set_up_logging(level: str, stream: Any = None) -> None:
-    """Log one line per event of note, to standard error."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("headrace").setLevel(level.upper())
-    # Faust tells a person who runs it what it does step by step; here that is for debugging.
-    quiet = logging.DEBUG if level == "debug" else logging.ERROR
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(quiet)

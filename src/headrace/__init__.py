@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.schemas.event import Event, Label
     from headrace.stream.artifact import Static
     from headrace.stream.drift import Drift
+    from headrace.stream.load import extends
     from headrace.stream.saving import save_static
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "cyclic",
     "differs",
     "distance_km",
+    "extends",
     "fall_back",
     "feature",
     "field",
@@ -90,6 +92,7 @@ _HOMES = {
     "schemas.event": ("Event", "Label"),
     "stream.artifact": ("Static",),
     "stream.drift": ("Drift",),
+    "stream.load": ("extends",),
     "stream.saving": ("save_static",),
 }
 _HOME = {name: f"headrace.{home}" for home, names in _HOMES.items() for name in names}

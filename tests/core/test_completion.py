@@ -57,7 +57,7 @@ def test_a_script_is_one_that_its_shell_can_read(shell: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("typed", "want"),
     [
-        (["d"], {"demo", "dlq", "doctor", "drift"}),
+        (["d"], {"demo", "dev", "dlq", "doctor", "drift"}),
         (["run", "--dr"], {"--dry-run"}),
         (["dlq", ""], {"ls", "show", "retry", "--help"}),
         (["dlq", "retry", "fraud.py", "--rea"], {"--reason"}),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.schemas.errors import BadPipeline
-from headrace.stream.load import load_pipeline
+from headrace.stream.load import extend, load, load_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """
@@ -149,3 +149,42 @@ def test_what_is_not_there_is_told_so(name: str) -> None:
 
 def test_a_folder_without_a_pipeline_is_told_so(tmp_path: Path) -> None:
     assert _problem(tmp_path) == f"{tmp_path}: no such file, folder with a pipeline.py, or module"
+
+
+EXTENDED = (
+    GOOD
+    + """
+from headrace import extends
+
+@extends
+def first(worker):
+    worker.append("first")
+
+def no_extension(worker):
+    worker.append("never")
+
+@extends
+def second(worker):
+    worker.append(1 / worker[1])
+"""
+)
+
+
+def test_what_extends_a_worker_is_called_from_top_to_bottom(tmp_path: Path) -> None:
+    file = tmp_path / "extended.py"
+    file.write_text(EXTENDED.format(name="one"))
+    pipeline, extensions = load(str(file))
+    assert pipeline.name == "one"
+    worker = [0, 2]
+    extend(worker, extensions)
+    assert worker == [0, 2, "first", 0.5]
+
+
+def test_an_extension_that_raises_is_told_with_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "extended.py"
+    file.write_text(EXTENDED.format(name="one"))
+    line = 1 + file.read_text().splitlines().index("    worker.append(1 / worker[1])")
+    with pytest.raises(BadPipeline) as told:
+        extend([0, 0], load(str(file)).extensions)
+    said = f"{file}:{line}: second could not extend the worker: ZeroDivisionError: division by zero"
+    assert told.value.problems == (said,)
