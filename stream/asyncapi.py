@@ -13,6 +13,7 @@ from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import CONNECT, OURS, RETRIES, Reason, Rejection
+from headrace.schemas.order import Order
 from headrace.schemas.prediction import Flag
 from headrace.schemas.quality import QualityReport
 from headrace.stream import terminal
@@ -64,6 +65,9 @@ def channels(pipeline: Pipeline, config: Config) -> list[Channel]:
         key = "What it is a report on: pipeline, partition or `all`, model."
         found.append(Channel("quality", config.topic_quality, SEND, _said(QualityReport), key, QualityReport))
     found.append(Channel("alerts", config.topic_alerts, SEND, _said(Alert), "The alert's `id`.", Alert, "id"))
+    if pipeline.acts:
+        key = "The record's `id`."
+        found.append(Channel("orders", config.control_topic, SEND, _said(Order), key, Order, "alert"))
     what = "A record that cannot be scored, key, value and headers as they came, with headers that say why."
     known, required = _dead_letter_headers()
     topic = config.topic_dead_letters
@@ -154,18 +158,19 @@ def _message(one: Channel, payload: Schema | None) -> Schema:
 
 
 def _schemas(found: Iterable[Channel]) -> tuple[dict[str, Schema], dict[str, Schema]]:
-    """Return where each payload is written down, and all that is: what is sent has every field, always."""
+    """Return where each payload is written down, and all that is: what is sent has every field that it can have."""
     typed = [one for one in found if one.payload is not None]
     made, schemas = msgspec.json.schema_components(
         [one.payload for one in typed], ref_template="#/components/schemas/{name}"
     )
     payloads = {one.name: dict(schema) for one, schema in zip(typed, made, strict=True)}
+    at_times = {one.payload.__name__: _at_times(one.payload) for one in typed}
     received = _reached([payloads[one.name] for one in typed if one.action == RECEIVE], schemas)
     for name, schema in schemas.items():
         if "description" in schema:
             schema["description"] = _prose(schema["description"])
         if name not in received and "properties" in schema:
-            schema["required"] = list(schema["properties"])
+            schema["required"] = [field for field in schema["properties"] if field not in at_times.get(name, ())]
             for field in schema["properties"].values():
                 field.pop("default", None)
     flags = schemas[_name(payloads["predictions"])]["properties"]["flags"]
@@ -196,6 +201,11 @@ def _name(reference: Schema) -> str:
 def _said(cls: type) -> str:
     """Return what a class of records says of itself."""
     return _prose(cls.__doc__ or f"Records of {cls.__name__}.")
+
+
+def _at_times(cls: type[msgspec.Struct]) -> set[str]:
+    """Return the fields that a record has where there is something to say, and lacks otherwise."""
+    return {one.encode_name for one in msgspec.structs.fields(cls) if one.default is msgspec.UNSET}
 
 
 def _encoded(cls: type[msgspec.Struct], field: str) -> str:
