@@ -1,6 +1,8 @@
 # `make` lists the targets. There is no logic here: whatever is longer than a line is Python.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two files of tests at a time: what they wait for leaves half of even two cores idle.
+BESIDE := -n 2 --dist loadfile
 ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("Headrace needs Python 3.11 or newer, and $(PYTHON) is %d.%d: say which to use, e.g. make PYTHON=python3.12" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
@@ -13,14 +15,16 @@ demo: .venv/installed  ## half a minute of everything in one process tree, with 
 	$(BIN)/headrace demo --seconds 30
 
 test: check  ## check, then every test that needs the real broker (Java 17 and Maven)
-	$(BIN)/python -m pytest -m broker
+	$(BIN)/python -m pytest -m "broker and not alone" $(BESIDE)
+	$(BIN)/python -m pytest -m "broker and alone"
 
 check: .venv/installed-dev  ## format, lint, layers, types and every test that needs no real broker
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy -p headrace
-	$(BIN)/python -m pytest -m "not broker"
+	$(BIN)/python -m pytest -m "not broker and not alone" $(BESIDE)
+	$(BIN)/python -m pytest -m "not broker and alone"
 
 docs: .venv/installed-dev  ## the documentation as a site, in build/site
 	$(BIN)/python docs/site.py

@@ -8,7 +8,7 @@ from faults.nemesis import Nemesis
 from faults.proxy import END_TXN, PRODUCE
 from faults.stage import SETTINGS, Stage
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 
 def test_f01_a_worker_killed_between_produce_and_commit_leaves_nothing_that_anybody_can_read(
