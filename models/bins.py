@@ -81,6 +81,16 @@ class Bins:
         places[-1] = count + 1
         return cls(name, edges, places, [*(f"{one:.6g}" for one in values), "other", "missing"], discrete=True)
 
+    @classmethod
+    def of_names(cls, name: str, names: Sequence[str]) -> "Bins":
+        """Have a bin for each of the numbers 0, 1 and so on, which are called so.
+
+        >>> Bins.of_names("reason", ["amount", "night"]).names
+        ['amount', 'night', 'other', 'missing']
+        """
+        made = cls._of_few(name, np.arange(len(names), dtype=np.float64))
+        return cls(name, made.edges, made.places, [*names, *made.names[len(names) :]], discrete=True)
+
     @property
     def count(self) -> int:
         """How many there are."""

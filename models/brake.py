@@ -177,6 +177,12 @@ class Braking:
         after = f"it is as it was when it was good, and learns nothing from the next {self._brake.rest} labels"
         return Turn(self.stops, at, raised, f"the learner was stopped: {said}; {after}", effect, than)
 
+    def begin_again(self) -> None:
+        """Put a learner on trial that has just forgotten what it knew."""
+        self.phase, self._resting, self._since = Phase.TRIAL, 0, self._newest
+        self._sums = [0.0] * 8
+        self._good = self._next_good = None
+
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         return {

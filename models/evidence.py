@@ -78,7 +78,20 @@ class Evidence:
         self._products: list[Array] = []
         self.slices = 0
         self._since = 0  # from which slice on a change of shape is looked for
+        self._turned = 0  # and since when slices are of the same season
+        # What goes together is counted by these, wherever what is usual goes.
+        self._ranks = [whole_ranks(reference.scores[place]) for place in self.related]
         self._prepare()
+
+    def refer(self, reference: Reference) -> None:
+        """Compare with this from the next slice on: what is usual may change, if it does so before a slice is seen."""
+        self.reference = reference
+        self._prepare()
+
+    def turn(self, reference: Reference) -> None:
+        """Compare with this from the next slice on, and no slice from before with it: another season has come."""
+        self.refer(reference)
+        self._turned = self._since = self.slices
 
     def _begin(self) -> None:
         self.muted: dict[Kind, Array] = {
@@ -130,7 +143,6 @@ class Evidence:
             self._relation_inflation = np.maximum(1.0, reference.unrelated[at])
             unsure = np.sqrt(self._relation_inflation / max(1, reference.events))
             self._relation_spare = np.maximum(RELATION_LEAST, SURE * unsure)
-            self._ranks = [whole_ranks(reference.scores[place]) for place in self.related]
         lost = 0.0 if len(self.pairs) else SHARES["relation"]
         part = {name: math.log(one / (1 - lost)) for name, one in SHARES.items()}
         usable = max(1, int(self._usable.any(axis=1).sum()))
@@ -281,14 +293,15 @@ class Evidence:
 
     def window(self, slices: int) -> Ints:
         """Return the counts of the last slices together."""
-        made: Ints = np.sum(self._recent[-slices:], axis=0)
+        same = max(1, self.slices - self._turned)
+        made: Ints = np.sum(self._recent[-min(slices, same) :], axis=0)
         return made
 
     def effect(self, found: Found, slices: int) -> Effect:
         """Return how large a change is over the last slices."""
         counts = self.window(min(slices, len(self._recent)))
         if found.kind == "relation":
-            slices = min(slices, len(self._products))
+            slices = min(slices, len(self._products), max(1, self.slices - self._turned))
             counts = self.window(slices)
             events = float(counts[self._begins[0] : self._begins[1]].sum())
             now = np.arctanh(self._relation(counts, np.sum(self._products[-slices:], axis=0))[found.place])
@@ -338,6 +351,7 @@ class Evidence:
             "recent": list(self._recent),
             "products": [one.astype(np.float64) for one in self._products],
             "slices": [self.slices, self._since],
+            **({"turned": self._turned} if self._turned else {}),
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
@@ -350,6 +364,7 @@ class Evidence:
         self._recent = [one.copy() for one in data["recent"]]
         self._products = [one.copy() for one in data["products"]]
         self.slices, self._since = data["slices"]
+        self._turned = data.get("turned", 0)
 
 
 def _pause(window: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,91 +12,14 @@ from headrace.models.change import INTEGER_MAX
 from headrace.models.features import Columns as Batch
 from headrace.models.features import Feature, FeatureFailed, great_circle_km
 from headrace.models.hashes import hashes_of, there
-from headrace.models.memory import NEVER, Array, Columns, Entries, Floats, Ints, Measure, newer
+from headrace.models.keeper import ENTRIES_MAX, NOBODY, Fields, Keeper, Wanted
+from headrace.models.memory import NEVER, Array, Entries, Floats, Ints, Measure, newer
+from headrace.models.targets import Target
 from headrace.schemas.span import DAY, seconds
 
 TILES = 60  # in a window, unless it says otherwise
-ENTRIES_MAX = 4_096  # per key and window length
 VALUES_MAX = 256  # different values that are counted exactly per key; from there on a sample of them
 LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
-NOBODY: Ints = np.empty(0, np.int64)
-
-
-class Fields(Protocol):
-    """The fields of a batch as columns, or a part of one."""
-
-    def __getitem__(self, name: str) -> Array:
-        """Return a column of numbers, or of objects."""
-
-
-class Wanted:
-    """A number that a feature needs of its key's past. Equal ones are kept once."""
-
-    @property
-    def kept_by(self) -> tuple[Any, ...]:
-        """What can be kept together."""
-        raise NotImplementedError
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The fields that it needs: the one that it is of, if it is of one."""
-        field: str = getattr(self, "field", "")
-        return (field,) if field else ()
-
-    def keeper(self, all_of_them: Sequence[Any]) -> "Keeper":
-        """Make what keeps these, which have ``kept_by`` in common."""
-        raise NotImplementedError
-
-
-class Keeper:
-    """Keeps something for every row of a table.
-
-    ``step`` gets a round of events, of which no two have the same row. It returns what was kept *before*
-    them, one column for each that is wanted, and takes them in. It works element by element, so where a
-    batch is cut cannot show.
-    """
-
-    measures: Mapping[str, Measure] = MappingProxyType({})
-    horizon = 30 * DAY  # a row that nothing happened to for so long may be forgotten
-
-    def __init__(self) -> None:
-        self.columns = Columns(self.measures)
-        self.entries: Entries | None = None
-        self.late = 0  # events that came too late to be remembered
-        self.missed: Ints = NOBODY  # the places in the last round of those that did
-
-    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
-        """Return what was wanted, as it was before these events, and take them in."""
-        raise NotImplementedError
-
-    def grow(self, count: int) -> None:
-        """Make room for so many rows."""
-        self.columns.grow(count)
-        if self.entries is not None:
-            self.entries.grow(count)
-
-    def forget(self, rows: Sequence[int]) -> None:
-        """Set rows back to what they are before anything happened."""
-        self.columns.reset(rows)
-        if self.entries is not None:
-            self.entries.forget(rows)
-
-    def dump(self, count: int) -> dict[str, Any]:
-        """Return the first rows as plain data."""
-        entries = None if self.entries is None else self.entries.dump(count)
-        return {"columns": self.columns.dump(count), "entries": entries, "late": self.late}
-
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Take what ``dump`` returned."""
-        self.columns.load(data["columns"])
-        if self.entries is not None:
-            self.entries.load(data["entries"])
-        self.late = data["late"]
-
-    @property
-    def bytes(self) -> int:
-        """What it takes of memory."""
-        return self.columns.bytes + (0 if self.entries is None else self.entries.bytes)
 
 
 @dataclass(frozen=True)
@@ -766,16 +689,44 @@ class Per:
         a Beta distribution that began with ``prior * weight`` ones and ``(1 - prior) * weight`` zeros. With ``delay``
         the span ends so long before the event: what is known only later must not be counted earlier.
         """
-        if not 0 < weight < _INFINITE:
-            text = f"weight = {weight}: allowed are numbers above zero, or a new key would have no rate"
-            raise ValueError(f"rate({field!r}, {span!r}): {text}")
-        if not -_INFINITE < prior < _INFINITE:
-            raise ValueError(f"rate({field!r}, {span!r}): prior = {prior}: allowed are finite numbers")
+        _smoothing(f"rate({field!r}, {span!r})", prior, weight)
         windows = [self._window(field, kind, span, tile, exact, delay) for kind in ("sum", "count")]
         return self._feature(
             windows,
             lambda _at, ones, count: (ones + prior * weight) / (count + weight),
             origin=f"rate({field!r}, {span!r})",
+        )
+
+    def target(
+        self,
+        span: str,
+        *,
+        delay: str,
+        prior: float,
+        weight: float = 20.0,
+        tile: str = "",
+        exact: bool = False,
+    ) -> KeyedFeature:
+        """Average the labels of the key's events over the span, drawn to ``prior`` while there are few.
+
+        The span ends ``delay`` before the event, which is at least as long as a label may take (``within``): by then
+        it is known what is true of the events in it. ``weight`` is how many of them the prior counts for: ``(labels +
+        prior * weight) / (events + weight)``. With tiles the span ends so much earlier that no event in it is younger
+        than ``delay``, by two of them at the most.
+
+        >>> per("card").target("28d", delay="7d", prior=0.01)
+        <Feature of card, per('card').target('28d', delay='7d')>
+        """
+        origin = f"target({span!r}, delay={delay!r})"
+        _smoothing(origin, prior, weight)
+        length = _tile(span, tile, exact)
+        behind = until = seconds(delay)
+        if length:
+            until = _tiles_behind(behind, length)
+        since = until + _rounded(seconds(span) / (length or 1.0))
+        wanted = [Target(kind, since, until, length, behind, self._late) for kind in ("sum", "count")]
+        return self._feature(
+            wanted, lambda _at, total, count: (total + prior * weight) / (count + weight), origin=origin
         )
 
     def decayed_count(self, half_life: str) -> KeyedFeature:
@@ -882,8 +833,8 @@ class Per:
     def _window(self, field: str, kind: str, span: str, tile: str, exact: bool, delay: str) -> Window:  # noqa: FBT001 - as the methods have it
         length = _tile(span, tile, exact)
         behind = seconds(delay) if delay else 0.0
-        if length:
-            behind = float(np.ceil(_rounded(behind / length)) * length)
+        if length and behind:
+            behind = _tiles_behind(behind, length) * length
         return Window(field, kind, seconds(span), length, behind, self._late)
 
     def _extreme(self, window: Window, counted: bool, otherwise: float, *, origin: str) -> KeyedFeature:  # noqa: FBT001
@@ -918,6 +869,15 @@ def per(*keys: str, late: str = LATE) -> Per:
     return Per(keys, late=late)
 
 
+def _smoothing(origin: str, prior: float, weight: float) -> None:
+    """Raise where a share cannot be drawn to a prior like that."""
+    if not 0 < weight < _INFINITE:
+        text = f"weight = {weight}: allowed are numbers above zero, or a new key would have no rate"
+        raise ValueError(f"{origin}: {text}")
+    if not -_INFINITE < prior < _INFINITE:
+        raise ValueError(f"{origin}: prior = {prior}: allowed are finite numbers")
+
+
 def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
     if exact:
         if tile:
@@ -927,6 +887,14 @@ def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
     if not _rounded(seconds(span) / length).is_integer():
         raise ValueError(f"span {span!r} is not a whole number of tiles of {tile!r}")
     return length
+
+
+def _tiles_behind(delay: float, length: float) -> float:
+    """Return how many tiles a window ends before the event, so that nobody in it is younger than ``delay``.
+
+    One more than there are in it: the youngest event of a tile is nearly a tile younger than the oldest.
+    """
+    return float(np.ceil(_rounded(delay / length))) + 1.0
 
 
 def _rounded(count: float) -> float:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Scored(NamedTuple):
     # Of a multiclass pipeline alone: the likeliest class, and how likely each was, in the order of the classes.
     said: Floats | None = None
     chances: Array | None = None
+    lives: Ints | None = None  # of their keys, where features look back at labels
 
     @property
     def size(self) -> int:
@@ -96,6 +97,14 @@ class Outcomes(NamedTuple):
         return Outcomes._make([kept, *(one[places] for one in columns), sources, self.of.only(places), ()])
 
 
+_ROWS = {
+    "arrived": Measure("i8", -1),
+    "standing": Measure("i1", 0),
+    "at": Measure("f8", NEVER),
+    "wrote": Measure("f8", NEVER),
+    "label": Measure("f8", np.nan),
+    "since": Measure("f8", np.nan),
+}
 _KINDS = (By.LABEL, By.REVISION, By.LATE, By.TIMEOUT)
 _LABEL, _REVISION, _LATE, _TIMEOUT = range(4)
 TEACHES = frozenset({By.LABEL, By.TIMEOUT})  # what is true of an event becomes known for the first time
@@ -109,6 +118,16 @@ class Early(NamedTuple):
     label: float
     wrote: float
     source: Any = None
+
+
+class Hears(Protocol):
+    """Hears of events that begin to wait, each once, and then what becomes known of them by labels."""
+
+    def waits(self, scored: Scored) -> None:
+        """Hear of events."""
+
+    def known(self, outcomes: Outcomes) -> None:
+        """Hear what became known."""
 
 
 class Waiting:
@@ -143,21 +162,12 @@ class Waiting:
         classes: bool = False,
     ) -> None:
         self._truth = truth
-        self._stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
+        self.stays = truth.within if truth.otherwise is None else 2 * truth.within  # until nothing corrects it
         self._waiting_max, self._early_max = waiting_max, early_max
         self._ids = Keys()
         self._keys: list[Any] = []
         self._groups: list[Any] = []
-        self._rows = Columns(
-            {
-                "arrived": Measure("i8", -1),
-                "standing": Measure("i1", 0),
-                "at": Measure("f8", NEVER),
-                "wrote": Measure("f8", NEVER),
-                "label": Measure("f8", np.nan),
-                "since": Measure("f8", np.nan),
-            }
-        )
+        self._rows = Columns(_ROWS)
         self._feature_count = max(1, len(features))
         self._scores = (*SCORES, "said") if classes else SCORES
         self._class_count, self._class_room = 0, ROOM_MIN if classes else 0
@@ -168,7 +178,14 @@ class Waiting:
         self._clock = np.full(CLOCK_COUNT, NEVER)
         self._clocked = 0
         self._next_event = self._next_wall = np.inf  # nothing happens by itself before
+        self._hears: Hears | None = None
         self.counts: Counter[str] = Counter()
+
+    def tell(self, hears: Hears) -> None:
+        """Tell this of everything that is still to come. The lives of the events' keys are kept for it."""
+        assert not self._ids.row_count
+        self._hears = hears
+        self._rows = Columns({**_ROWS, "life": Measure("i8", -1)})
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -177,6 +194,18 @@ class Waiting:
     def _narrow(self) -> int:
         """How many numbers of a row do not hang on how many classes there are."""
         return self._feature_count + len(self._scores)
+
+    @property
+    def otherwise(self) -> float | None:
+        """What is true of an event that has no label when its time is up; None where nobody can say."""
+        return self._truth.otherwise
+
+    def times(self, ids: Sequence[Id]) -> Floats:
+        """Return the times of events that wait; NaN of others."""
+        rows = self._ids.found(ids)
+        if not self._ids.row_count:
+            return np.full(len(ids), np.nan)
+        return np.where(rows >= 0, self._rows["at"][rows], np.nan)
 
     @property
     def early(self) -> int:
@@ -222,6 +251,8 @@ class Waiting:
             part = scored if many == scored.size else scored.only(np.arange(done, done + many))
             self._keep(part)
             done += many
+        if self._hears is not None and scored.size:
+            self._hears.waits(scored)
         return self._joined(scored.ids)
 
     def _has_classes(self, count: int) -> None:
@@ -260,6 +291,9 @@ class Waiting:
         self._rows["standing"][rows] = Standing.WAITING
         self._rows["label"][rows] = self._rows["since"][rows] = np.nan
         self._rows["at"][rows], self._rows["wrote"][rows] = scored.at, scored.wrote
+        if self._hears is not None:
+            assert scored.lives is not None
+            self._rows["life"][rows] = scored.lives
         features, made = self._feature_count, np.empty((scored.size, self._wide.rows.shape[1]))
         made[:, :features] = scored.features
         for place, name in enumerate(self._scores, start=features):
@@ -347,7 +381,10 @@ class Waiting:
         self.counts.update(_KINDS[one].value for one in by.tolist() if one != _TIMEOUT)
         told = [_KINDS[one] for one in by.tolist()]
         said = [sources[place] for place in chosen.tolist()] if sources else []
-        return self._outcomes(told, at, labels, was, rows, wrote[chosen], said)
+        outcomes = self._outcomes(told, at, labels, was, rows, wrote[chosen], said)
+        if self._hears is not None:
+            self._hears.known(outcomes)
+        return outcomes
 
     def _wait(self, one: Id, early: Early) -> None:
         before = self._early.pop(one, None)
@@ -375,7 +412,7 @@ class Waiting:
             made.append(self._outcomes(by, at[due] + within, labels, np.full(len(due), np.nan), due))
         else:
             self.counts["unlabelled"] += len(due)
-        leaving = used & up & ((at + self._stays <= event) | (wrote + self._stays <= wall))
+        leaving = used & up & ((at + self.stays <= event) | (wrote + self.stays <= wall))
         self._forget(self._in_order(np.flatnonzero(leaving)))
         made.append(self._orphans(wall, event))
         self._look_ahead()
@@ -408,6 +445,7 @@ class Waiting:
             [None] * len(labels) if self._groups else [],
             none if self._class_room else None,
             np.full((len(labels), self._class_count), np.nan) if self._class_room else None,
+            np.full(len(labels), -1) if self._hears is not None else None,
         )
         at, told, wrote = (
             np.array([getattr(it, name) for _, it in labels], np.float64) for name in ("at", "label", "wrote")
@@ -440,7 +478,7 @@ class Waiting:
         """Find out when the next event's time is up, or the next may be forgotten."""
         count, within = self._ids.row_count, self._truth.within
         arrived, standing = self._rows["arrived"][:count], self._rows["standing"][:count]
-        span = np.where(standing == Standing.WAITING, within, self._stays)
+        span = np.where(standing == Standing.WAITING, within, self.stays)
         self._next_event = float(np.min(self._rows["at"][:count] + span, where=arrived >= 0, initial=np.inf))
         self._next_wall = float(np.min(self._rows["wrote"][:count] + span, where=arrived >= 0, initial=np.inf))
         for early in self._early.values():
@@ -469,6 +507,8 @@ class Waiting:
         columns |= {name: made[:, place] for place, name in enumerate(self._scores, start=features)}
         if self._class_room:
             columns[CHANCES] = made[:, self._narrow : self._narrow + self._class_count]
+        if self._hears is not None:
+            columns["lives"] = self._rows["life"][rows]
         groups = [self._groups[row] for row in listed] if self._groups else []
         keys = [self._keys[row] for row in listed]
         of = Scored(ids=self._ids.keys(listed), keys=keys, groups=groups, **columns)

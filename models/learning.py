@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from headrace.models import snapshot
+from headrace.models.actions import News, Obedience, restart_learner, reweight
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake, Braking, Turn
 from headrace.models.classes import Classes
@@ -18,6 +19,7 @@ from headrace.models.memory import Array, Floats, Wide
 from headrace.models.mixer import Mixer
 from headrace.models.quality import Quality
 from headrace.schemas.event import Truth
+from headrace.schemas.order import Action, Order
 from headrace.schemas.outcome import By, Withheld
 
 REVISES = frozenset({By.REVISION})
@@ -50,6 +52,7 @@ class Learning:
         has_static: bool = False,
         wide: Callable[[int], Wide] = Wide,
         classes: Classes | None = None,
+        obedience: Obedience | None = None,
     ) -> None:
         self.features = tuple(features)
         self.classes = classes
@@ -65,9 +68,13 @@ class Learning:
         self.baselines = baselines
         self.limiter = Limiter(limits, len(self.features)) if limits is not None else None
         self.braking = Braking(brake, has_static=has_static) if brake is not None else None
+        self.obedience = obedience  # what was done because of alerts, where that is asked for
+        self._begun = self._learned() if obedience is not None else b""
         self.taught = 0  # events of which something became known, also where it was kept from teaching
         self._turns: list[Turn] = []
-        self.on_known: Callable[[Scored, Floats], None] | None = None  # hears what is true of events, once of each
+        self.on_known: Callable[[Scored, Floats, Floats], None] | None = (
+            None  # hears what is true of events, once of each
+        )
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
@@ -130,10 +137,14 @@ class Learning:
 
         What one of them does not know, the other says alone.
         """
-        if self.mixer is None or (self.braking is not None and self.braking.holds):
+        if self.mixer is None or self._falls_back or (self.braking is not None and self.braking.holds):
             alone = np.isnan(static)
             return np.where(alone, online, static), alone.astype(np.float64)
         return self.mixer.combined(static, online, groups)
+
+    @property
+    def _falls_back(self) -> bool:
+        return self.obedience is not None and self.obedience.falls_back
 
     def combined_known(
         self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats
@@ -141,7 +152,8 @@ class Learning:
         """Return the same of events, each before it is learned what is true of that one."""
         if self.mixer is None:
             return self.combined(static, online, groups)
-        return self.mixer.followed(static, online, labels, groups, at)
+        followed = self.mixer.followed(static, online, labels, groups, at)
+        return self.combined(static, online, groups) if self._falls_back else followed
 
     def _read(self, made: Mapping[str, Floats]) -> dict[str, Floats]:
         return {name: made[name] for name in self.features}
@@ -149,6 +161,41 @@ class Learning:
     def _mix(self, static: Floats, online: Floats, labels: Floats, groups: Sequence[Any] | None, at: Floats) -> None:
         if self.mixer is not None:
             self.mixer.learn(static, online, labels, groups, at)
+
+    # What is done because of alerts.
+
+    def news(self, heard: Sequence[Order]) -> News | None:
+        """Return what of these orders is to be followed; None where nothing is, or nobody asked for any."""
+        return None if self.obedience is None else self.obedience.news(heard)
+
+    def obey(self, news: Mapping[str, Any]) -> None:
+        """Follow orders, as plain data: from now on, and once each."""
+        obedience = self.obedience
+        if obedience is None:
+            return  # the page asks for nothing any more
+        for action, alert, ends in news["orders"]:
+            if Action(action).lasts:
+                obedience.hold(alert, ends=ends)
+            elif action in (restart_learner, reweight):
+                self._begin_again(learner=action == restart_learner)
+        obedience.upto = (news["upto"][0], news["upto"][1])
+
+    def _begin_again(self, *, learner: bool) -> None:
+        """Forget how scores are combined, and if asked what was learned: its weight was earned by what is forgotten."""
+        assert self.obedience is not None
+        taught, mixed = snapshot.decode(self._begun)
+        if learner and self.learner is not None and not self.shared:
+            self.learner.load(taught)
+            # Of what the one before has scored, nothing says how good this one is.
+            self.obedience.since = self.obedience.newest
+            if self.braking is not None:
+                self.braking.begin_again()
+        if self.mixer is not None:
+            self.mixer.load(mixed)
+
+    def _learned(self) -> bytes:
+        taught = None if self.learner is None or self.shared else self.learner.dump()
+        return snapshot.encode([taught, None if self.mixer is None else self.mixer.dump()])
 
     # The learner that all partitions share.
 
@@ -182,6 +229,7 @@ class Learning:
     def scored(self, scored: Scored) -> Outcomes:
         """Let events wait for their labels; return what is known already of some."""
         assert self.waiting is not None
+        self._met(scored)
         return self._heard(self.waiting.add(scored))
 
     def label(
@@ -210,9 +258,10 @@ class Learning:
 
     def known(self, scored: Scored, labels: Floats) -> None:
         """Note what was true of events whose labels came with them. Both models have learned it by now."""
+        self._met(scored)
         there = np.flatnonzero(~np.isnan(labels))
         some = scored if len(there) == scored.size else scored.only(there)
-        self._tell(some, labels[there])
+        self._tell(some, labels[there], some.at)
         self._judge(some.at, some, labels[there])
         if self.shared:
             self._teach(some, labels[there], some.at)
@@ -229,7 +278,7 @@ class Learning:
                 self.baselines.revise(was, is_now)
         if teaching.size:
             of, labels = teaching.of, teaching.labels
-            self._tell(of, labels)
+            self._tell(of, labels, teaching.at)
             self._judge(teaching.at, of, labels)
             self.taught += teaching.size
             if self.limiter is None and self.braking is None:
@@ -243,8 +292,15 @@ class Learning:
     def _learn(self, teaching: Outcomes) -> None:
         """Teach the combination, then the learner."""
         of, labels = teaching.of, teaching.labels
-        self._mix(of.static, of.online, labels, of.groups or None, teaching.at)
+        online = of.online
+        if self.obedience is not None and self.obedience.since >= 0.0:
+            online = np.where(of.wrote > self.obedience.since, online, np.nan)
+        self._mix(of.static, online, labels, of.groups or None, teaching.at)
         self._teach(of, labels, teaching.at)
+
+    def _met(self, scored: Scored) -> None:
+        if self.obedience is not None and scored.size:
+            self.obedience.newest = max(self.obedience.newest, float(scored.wrote.max()))
 
     def _learn_within(self, teaching: Outcomes) -> list[Withheld | None]:
         """Teach what is allowed, and say what kept the rest from it."""
@@ -275,10 +331,7 @@ class Learning:
         assert self.learner is not None
         learner, mixer = self.learner, self.mixer
 
-        def learned() -> bytes:
-            return snapshot.encode([learner.dump(), None if mixer is None else mixer.dump()])
-
-        turn, good = self.braking.decide(at, learned)
+        turn, good = self.braking.decide(at, self._learned)
         if good is not None:
             taught, mixed = snapshot.decode(good)
             learner.load(taught)
@@ -313,10 +366,10 @@ class Learning:
         """Return labels as they are judged: classes by their names, which are the same in every partition."""
         return labels if self.classes is None else self.classes.named(labels)
 
-    def _tell(self, of: Scored, labels: Floats) -> None:
+    def _tell(self, of: Scored, labels: Floats, at: Floats) -> None:
         """Tell who wants to hear it what is true of events; of classes, whether the likeliest one was."""
         if self.on_known is not None:
-            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64))
+            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64), at)
 
     # What is kept.
 
@@ -324,7 +377,9 @@ class Learning:
         """Take in again what a step took in."""
         if self.classes is not None:
             self.classes.meet(part.get("classes", ()))
-        if "learner" in part:
+        if "orders" in part:
+            self.obey(part["orders"])
+        elif "learner" in part:
             self.version = Version(*part["learner"])
         elif "scored" in part:
             self._take_scored(Scored(**part["scored"]), part.get("labels"))
@@ -357,10 +412,15 @@ class Learning:
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
-        for name, part in {"limits": self.limiter, "brake": self.braking, "classes": self.classes}.items():
+        for name, part in self._guards.items():
             if part is not None:
                 data[name] = part.dump()
         return data
+
+    @property
+    def _guards(self) -> dict[str, Any]:
+        parts = {"limits": self.limiter, "brake": self.braking, "classes": self.classes}
+        return {**parts, "obedience": self.obedience}
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
@@ -378,7 +438,7 @@ class Learning:
                 part.load(held)
         if self.baselines is not None and data["baselines"] is not None:
             self.baselines.load(data["baselines"])
-        for name, guard in {"limits": self.limiter, "brake": self.braking, "classes": self.classes}.items():
+        for name, guard in self._guards.items():
             if guard is not None and name in data:
                 guard.load(data[name])
         self.taught = data["taught"]

@@ -4,21 +4,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
+from headrace.models.actions import ERRORS
 from headrace.models.bins import Binner
 from headrace.models.distances import distances, shares
 from headrace.models.evidence import KEPT, Evidence, Found
 from headrace.models.memory import Floats, Ints
 from headrace.models.reference import Reference
-from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, Counted, Watch
+from headrace.models.trailing import Trailing
+from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, REASON, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.alert import Evidence as Shown
+from headrace.schemas.order import Action, Order, OrderState
 
 EVENTS_MIN = 200  # fewer say little, and wait for the next slice
 WAIT_SLICES_MAX = 1_000  # for a partition that says nothing
 LEARN_SLICES, LEARN_EVENTS = 30, 3_000  # before it is known how the worker's own numbers are spread
 LEARN_SLICES_MAX = 500
+OWN = ("own", "labels")  # what hangs on the worker itself
 SHARES = {"features": 0.6, "own": 0.15, "labels": 0.15, "volume": 0.1}  # of the false alarms; slices share the first
 TOGETHER_SLICES = 6  # what is found so soon after an alert is a part of it
 SURE = 8.0  # a change is over if it is half as large as it was, and that is so many standard errors away
@@ -61,6 +66,7 @@ class Open:
         self.calm = [0] * len(self.causes)  # for how many slices in a row it has been gone
         self.begun = slice_number
         self.acknowledged = False
+        self.taken: list[Action] = []  # what was done because of it
 
 
 class Monitor:
@@ -81,11 +87,16 @@ class Monitor:
         self._gathered: Counted | None = None  # with too few events to be looked at
         self._done: int | None = None  # the last slice that was looked at
         self._engines = self._fresh_engines()
-        self._learned: dict[str, list[Ints]] = {"own": [], "labels": []}
+        self._trailing = self._fresh_trailing()
+        self._hours: dict[str, int] = {}  # of the season, that engines compare with
+        self._begun: dict[str, Reference] = {}  # what was usual of the worker's own numbers when the watch began
+        self._learned: dict[str, list[Ints]] = {name: [] for name in OWN}
         self._volume = _Volume(watch.slices_per_alarm / SHARES["volume"])
         self.open: dict[str, Open] = {}  # by the id of the alert
         self._owner: dict[str, str] = {}  # of a cause: the alert that it belongs to
         self._names = 0
+        self._orders: list[Order] = []
+        self._ordered_count = 0
         self.looked = 0  # slices that were looked at
         self.late = 0  # slices that came when their time was over
         self.repeated = 0  # and those that came twice
@@ -102,6 +113,13 @@ class Monitor:
     def _evidence(self, reference: Reference, share: float, related: Sequence[int]) -> Evidence:
         per_alarm = self._watch.slices_per_alarm
         return Evidence(reference, slices_per_alarm=per_alarm, related=related, share=share)
+
+    def _fresh_trailing(self) -> dict[str, Trailing]:
+        return {name: self._follower(name) for name in self._engines} if self._watch.window_slices else {}
+
+    def _follower(self, name: str) -> Trailing:
+        engine = self._engines[name]
+        return Trailing(engine.reference, engine.related, self._watch.window_slices)
 
     # What comes.
 
@@ -126,6 +144,11 @@ class Monitor:
                 self._idle.add(partition)
             alerts += self._look()
         return alerts
+
+    def orders(self) -> list[Order]:
+        """Return what is to be done, or is over, since this was asked last."""
+        orders, self._orders = self._orders, []
+        return orders
 
     def _put(self, slice_: Counted) -> None:
         number = slice_.number
@@ -155,33 +178,75 @@ class Monitor:
         gap = 0 if self._done is None else slice_.number - self._done - 1
         self._done = slice_.number
         alerts = self._heed_volume(slice_, gap)
+        if self._gathered is not None and self._watch.part(self._gathered.number) != self._watch.part(slice_.number):
+            self._gathered = None  # it is of another hour, and compared with none
         together = slice_ if self._gathered is None else self._gathered.plus(slice_)
         if together.events < EVENTS_MIN:
             self._gathered = together
             return alerts
         self._gathered = None
         self.looked += 1
-        found = [Cause("features", one) for one in self._engines["features"].step(together.counts, together.products)]
+        hour, found = self._watch.part(slice_.number), []
+        if self._turn("features", hour):
+            engine = self._engines["features"]
+            found = [Cause("features", one) for one in engine.step(together.counts, together.products)]
         for name, counts in together.groups.items():
-            if name in self._engines:
+            if name in self._engines and self._turn(name, hour):
                 found += [Cause(name, one) for one in self._engines[name].step(counts)]
-        found += self._own("own", self._watch.event_binner, together.own)
+        found += self._own("own", self._watch.event_binner, together.own, hour)
         if together.labels.any():
-            found += self._own("labels", self._watch.label_binner, together.labels)
+            found += self._own("labels", self._watch.label_binner, together.labels, hour)
         at = (slice_.number + 1) * self._watch.every_s
-        return [*alerts, *self._settle(at), *self._raise(found, at)]
+        alerts += [*self._settle(at), *self._raise(found, at)]
+        self._follow(together)
+        return alerts
 
-    def _own(self, name: str, binner: Binner, counts: Ints) -> list[Cause]:
-        """Look at what the worker itself has made: first learn how it is spread, then tell changes of that."""
-        engine = self._engines.get(name)
-        if engine is not None:
-            return [Cause(name, one) for one in engine.step(counts)]
-        learned = self._learned[name]
+    def _follow(self, slice_: Counted) -> None:
+        """Let what is usual follow the stream, where that is asked for."""
+        own = {"own": slice_.own, "labels": slice_.labels} if slice_.labels.any() else {"own": slice_.own}
+        for name, counts in {"features": slice_.counts, **slice_.groups, **own}.items():
+            if name in self._trailing:
+                products = slice_.products if name == "features" else None
+                usual = self._trailing[name].step(slice_.number, counts, products)
+                if usual is not None:
+                    self._engines[name].refer(usual)
+
+    def _usual(self, name: str, hour: int) -> Reference | None:
+        """Return what is usual in an hour of the season; None where nobody knows."""
+        if name in OWN:
+            return self._begun.get(f"{name}@{hour}")
+        known = self._watch.parts.get("" if name == "features" else name)
+        return known[hour] if known is not None else None
+
+    def _turn(self, name: str, hour: int) -> bool:
+        """Have a slice compared with the same hour of other days, if that is asked for; False where none is known."""
+        if not self._watch.season_s:
+            return True
+        usual = self._usual(name, hour)
+        if usual is not None and self._hours.get(name) != hour:
+            self._hours[name] = hour
+            self._engines[name].turn(usual)
+        return usual is not None
+
+    def _own(self, name: str, binner: Binner, counts: Ints, hour: int) -> list[Cause]:
+        """Look at what the worker itself has made: first learn how it is spread, then tell changes of that.
+
+        With seasons each hour of one is learned on its own.
+        """
+        key = f"{name}@{hour}" if self._watch.season_s else name
+        if key in self._begun:
+            self._turn(name, hour)
+            return [Cause(name, one) for one in self._engines[name].step(counts)]
+        learned = self._learned.setdefault(key, [])
         learned.append(counts)
         many = sum(int(one[: binner.series[0].count].sum()) for one in learned) >= LEARN_EVENTS
         if (len(learned) >= LEARN_SLICES and many) or len(learned) >= LEARN_SLICES_MAX:
-            self._engines[name] = self._evidence(Reference.learn(binner, np.array(learned)), SHARES[name], ())
-            self._learned[name] = []
+            self._begun[key] = Reference.learn(binner, np.array(learned))
+            if name not in self._engines:
+                self._engines[name] = self._evidence(self._begun[key], SHARES[name], ())
+            self._learned[key] = []
+            if self._watch.window_slices:
+                self._trailing[name] = self._follower(name)
         return []
 
     # Alerts.
@@ -223,9 +288,10 @@ class Monitor:
             action=_ACTIONS[severity],
             evidence=self._shown(first),
         )
-        self.open[alert.id] = Open(alert, causes, sizes, self.looked)
+        mine = self.open[alert.id] = Open(alert, causes, sizes, self.looked)
+        mine.alert = _with(alert, **self._act(mine, severity, at))
         self._owner.update(dict.fromkeys((one.key for one in causes), alert.id))
-        return [alert]
+        return [mine.alert]
 
     def _ordered(self, found: Sequence[Cause]) -> list[Cause]:
         """Return what was found, each series once, what explains the most first.
@@ -268,11 +334,12 @@ class Monitor:
         return None
 
     def _worse(self, mine: Open, at: float) -> list[Alert]:
-        severity = self._severity(mine.causes, since=mine.begun)
-        if severity.rank <= mine.alert.severity.rank:
+        severity = max(mine.alert.severity, self._severity(mine.causes, since=mine.begun), key=lambda one: one.rank)
+        acted = self._act(mine, severity, at)
+        if severity is mine.alert.severity and not acted:
             mine.alert = _with(mine.alert, explained_by=self._explained(mine.causes))
             return []
-        return [self._say(mine, at, AlertState.WORSE, severity=severity)]
+        return [self._say(mine, at, AlertState.WORSE, severity=severity, **acted)]
 
     def _say(self, mine: Open, at: float, state: AlertState, **changed: Any) -> Alert:
         first = mine.causes[0]
@@ -280,6 +347,68 @@ class Monitor:
         changed = {"explained_by": self._explained(mine.causes), "effect": self._quality(8), **shown, **changed}
         mine.alert = _with(mine.alert, at=at, state=state, **changed)
         return mine.alert
+
+    # What is done about them.
+
+    def _act(self, mine: Open, severity: Severity, at: float) -> dict[str, Any]:
+        """Order what is to be done about an alert, each once; return what its record says of that, if there is news."""
+        rules = self._watch.rules
+        kinds = self._kinds(mine) if rules else set()
+        asked = {action: None for rule in rules if rule.holds(kinds, severity) for action in rule.actions}
+        due = [action for action in asked if action not in mine.taken]
+        if not due:
+            return {}
+        # What is done once, and was done for another alert that is still open, is done for this one too.
+        done = {action for one in self.open.values() for action in one.taken if not action.lasts}
+        mine.taken += due
+        for action in due:
+            if action not in done:
+                self._order(mine, action, at, OrderState.GIVEN)
+        return {"actions": [action.value for action in mine.taken]}
+
+    def _kinds(self, mine: Open) -> set[str]:
+        """Return what an alert is about: its own kind, and those of what has moved with it."""
+        kinds = {mine.alert.kind}
+        for one in mine.causes:
+            kinds.add("relation" if one.found.kind == "relation" else _KIND.get(one.engine, "drift"))
+            if self._is_error(one):
+                kinds.add(ERRORS)
+        return kinds
+
+    def _is_error(self, cause: Cause) -> bool:
+        """Say whether a model errs more than it did."""
+        if cause.engine != "labels" or not LABEL_SERIES[cause.found.place].startswith("error"):
+            return False
+        slices = min(max(cause.found.age, 1), KEPT)
+        told = _before_and_now("error", self._engines["labels"], cause.found.place, slices)
+        return bool(told) and told["error"] > told["error_before"]
+
+    def _lift(self, mine: Open, at: float) -> None:
+        for action in mine.taken:
+            if action.lasts:
+                self._order(mine, action, at, OrderState.LIFTED)
+
+    def _order(self, mine: Open, action: Action, at: float, state: OrderState) -> None:
+        self._ordered_count += 1
+        alert, lifted = mine.alert, state is OrderState.LIFTED
+        self._orders.append(
+            Order(
+                id=f"{alert.id}/{action}{'/lifted' if lifted else ''}",
+                at=at,
+                number=self._ordered_count,
+                action=action,
+                state=state,
+                alert=alert.id,
+                kind=alert.kind,
+                series=alert.series,
+                slice=alert.slice,
+                severity=alert.severity.value,
+                text=f"{alert.series} is as it was" if lifted else alert.text,
+                pipeline=self._name,
+                version=self._version,
+                reference=self._watch.fingerprint,
+            )
+        )
 
     def _settle(self, at: float) -> list[Alert]:
         """See which changes are over."""
@@ -293,6 +422,7 @@ class Monitor:
             if all(calm >= CLEAR_SLICES for calm in mine.calm):
                 text = f"{mine.alert.series} is as it was"
                 said.append(self._say(mine, at, AlertState.CLEARED, text=text, action=""))
+                self._lift(mine, at)
                 for cause in mine.causes:
                     self._engines[cause.engine].mute(cause.found, muted=False)
                     self._owner.pop(cause.key, None)
@@ -341,10 +471,12 @@ class Monitor:
                     action=_ACTIONS[Severity.MEDIUM],
                 )
                 found = Found("shift", 0, 0, sign, 0.0, 1)
-                self.open[alert.id] = Open(alert, [Cause("volume", found)], [1.0], self.looked)
-                said.append(alert)
+                mine = self.open[alert.id] = Open(alert, [Cause("volume", found)], [1.0], self.looked)
+                mine.alert = _with(alert, **self._act(mine, alert.severity, at))
+                said.append(mine.alert)
             elif mine is not None and self._volume.calm:
                 said.append(self._say(mine, at, AlertState.CLEARED, text="as many events as usual", action=""))
+                self._lift(mine, at)
                 del self.open[mine.alert.id]
                 self._volume.reset()
         return said
@@ -369,6 +501,8 @@ class Monitor:
         found, where = cause.found, f" where {slice_}" if slice_ else ""
         engine = self._engines[cause.engine]
         effect = engine.effect(found, min(found.age, KEPT))
+        if series == REASON and cause.engine == "own":
+            return self._text_of_reasons(cause)
         if found.kind == "relation":
             return f"{series.replace('~', ' and ')} go together otherwise than before{where} ({effect.size:+.2f})"
         if found.kind == "rare":
@@ -378,6 +512,17 @@ class Monitor:
             return f"{series} is spread otherwise than before{where}"
         way = _WAYS[found.part][0 if found.sign > 0 else 1]
         return f"{series} {way}{where} (by {effect.size:.2f} of its spread)"
+
+    def _text_of_reasons(self, cause: Cause) -> str:
+        """Say which feature has gained most as the first reason: they have no order in which they could move."""
+        shown = self._shown(cause)
+        gains = [now - before for now, before in zip(shown.current, shown.reference, strict=True)]
+        most = gains.index(max(gains))
+        name = {"missing": "none", "other": "another one"}.get(shown.bins[most], shown.bins[most])
+        return (
+            f"the first reason for scores is another than before: {name} for {shown.current[most]:.1%} of them, "
+            f"where it was for {shown.reference[most]:.1%}"
+        )
 
     def _explained(self, causes: Sequence[Cause]) -> list[str]:
         told = [" ".join(filter(None, self._told(one))) for one in causes[1:] if one.engine != "volume"]
@@ -458,12 +603,16 @@ class Monitor:
     def take(self, change: Sequence[Mapping[str, Any]]) -> int:
         """Take in again what a step took in; return how many records that were."""
         self.step(change)
+        self._orders.clear()  # they were given when it happened
         return len(change)
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        learned = {name: engine.reference.dump() for name, engine in self._engines.items() if name in self._learned}
+        learned = {name: one.dump() for name, one in self._begun.items()}
+        trailing = {name: one.dump() for name, one in self._trailing.items()}
         return {
+            **({"trailing": trailing} if trailing else {}),
+            **({"hours": dict(self._hours)} if self._hours else {}),
             "fingerprint": self._watch.fingerprint,
             "partitions": self._partitions,
             "last": [[one, last] for one, last in self._last.items()],
@@ -477,6 +626,7 @@ class Monitor:
             "volume": self._volume.dump(),
             "open": [_dumped(one) for one in self.open.values()],
             "names": self._names,
+            "ordered": self._ordered_count,
             "looked": self.looked,
             "late": self.late,
             "repeated": self.repeated,
@@ -492,8 +642,21 @@ class Monitor:
         self._gathered = None if data["gathered"] is None else Counted.load(data["gathered"])
         self._done = data["done"]
         self._engines = self._fresh_engines()
-        for name, held in data["learned_references"].items():
-            self._engines[name] = self._evidence(Reference.load(held), SHARES[name], ())
+        self._begun = {name: Reference.load(held) for name, held in data["learned_references"].items()}
+        for key, usual in self._begun.items():
+            name = key.partition("@")[0]
+            if name not in self._engines:
+                self._engines[name] = self._evidence(usual, SHARES[name], ())
+        self._hours = dict(data.get("hours", {}))
+        for name, hour in self._hours.items():
+            known = self._usual(name, hour)
+            assert known is not None
+            self._engines[name].refer(known)
+        self._trailing = self._fresh_trailing()
+        for name, held in data.get("trailing", {}).items():
+            if name in self._trailing:
+                self._trailing[name].load(held)
+                self._engines[name].refer(self._trailing[name].reference())
         for name, held in data["engines"].items():
             self._engines[name].load(held)
         self._learned = {name: [one.copy() for one in some] for name, some in data["learning"].items()}
@@ -502,9 +665,10 @@ class Monitor:
         self._owner = {cause.key: name for name, mine in self.open.items() for cause in mine.causes}
         self._names, self.looked, self.late = data["names"], data["looked"], data["late"]
         self.repeated, self._first = data["repeated"], data["first"]
+        self._ordered_count = data.get("ordered", 0)
 
 
-_KIND = {"own": "score", "labels": "quality"}
+_KIND = {"own": "score", "labels": "quality", "volume": "volume"}
 _ACTIONS = {
     Severity.LOW: "look at it when there is time",
     Severity.MEDIUM: "see whether the quality suffers, and whether the producers of the events have changed something",
@@ -530,12 +694,13 @@ def _before_and_now(name: str, engine: Evidence, place: int, slices: int) -> dic
 
 
 def _with(alert: Alert, **changed: Any) -> Alert:
-    fields = {name: getattr(alert, name) for name in alert.__struct_fields__}
-    return Alert(**{**fields, **changed})
+    return msgspec.structs.replace(alert, **changed)
 
 
 def _dumped(mine: Open) -> dict[str, Any]:
     alert = {name: getattr(mine.alert, name) for name in mine.alert.__struct_fields__}
+    if mine.alert.actions is msgspec.UNSET:
+        del alert["actions"]
     shown = mine.alert.evidence
     alert["evidence"] = {name: getattr(shown, name) for name in shown.__struct_fields__}
     alert |= {"state": mine.alert.state.value, "severity": mine.alert.severity.value}
@@ -546,6 +711,7 @@ def _dumped(mine: Open) -> dict[str, Any]:
         "calm": mine.calm,
         "begun": mine.begun,
         "acknowledged": mine.acknowledged,
+        **({"taken": [one.value for one in mine.taken]} if mine.taken else {}),
     }
 
 
@@ -559,6 +725,7 @@ def _loaded(data: Mapping[str, Any]) -> Open:
     causes = [Cause(engine, Found(*found)) for engine, *found in data["causes"]]
     mine = Open(Alert(**alert), causes, data["sizes"], data["begun"])
     mine.calm, mine.acknowledged = list(data["calm"]), data["acknowledged"]
+    mine.taken = [Action(one) for one in data.get("taken", ())]
     return mine
 
 

@@ -11,26 +11,30 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 import numpy as np
 
+from headrace.models import actions, detectors
+from headrace.models.actions import Obedience
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake
 from headrace.models.classes import WHOLE_MAX, Classes
 from headrace.models.combine import Combination, by_recent_loss
+from headrace.models.detectors import CALM_COUNT, Finding
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
-from headrace.models.labels import Outcomes, Scored
+from headrace.models.labels import Outcomes, Scored, Waiting
 from headrace.models.learners import Kind, learner_of, problems_of
 from headrace.models.learning import Learning
 from headrace.models.lessons import Lessons
 from headrace.models.limits import Limits
 from headrace.models.measures import CLASSES_MAX
-from headrace.models.memory import Array, Wide
+from headrace.models.memory import NEVER, Array, Wide
 from headrace.models.quality import Quality
-from headrace.models.reasons import Reasons, Share, why_none
+from headrace.models.reasons import Reasons, Share, first_of, why_none
 from headrace.models.state import KEYS_MAX, State
 from headrace.models.static import Explained, Linear, Model, ask_why
+from headrace.models.targets import Target
 from headrace.models.trained import Trained
-from headrace.models.watch import OURS, Counted, Watch, Watching
+from headrace.models.watch import OURS, REASON, REASONS_MAX, Counted, Watch, Watching
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Reason, Rejection
 from headrace.schemas.errors import BadPipeline
@@ -39,6 +43,8 @@ from headrace.schemas.outcome import outcome_type
 from headrace.schemas.prediction import PREDICTED, Flag, prediction_type
 from headrace.schemas.quality import QualityReport
 from headrace.schemas.span import seconds
+
+TRAINED_COUNT = 4_096  # events for training that are looked up before what nobody waits for any more is forgotten
 
 Whose = Literal["partition", "shared"]
 WHOSE: tuple[Whose, ...] = get_args(Whose)
@@ -156,13 +162,16 @@ class Pipeline:
         self.wire = events.wire
         self._keyed = {name: one for name, one in self.features.items() if isinstance(one, KeyedFeature)}
         self._stateless = {name: one for name, one in self.features.items() if name not in self._keyed}
+        delays = {name: found for name, one in self._keyed.items() if (found := _delay_of(one)) is not None}
+        self.targets = tuple(delays)  # the features that look back at labels
+        self._target_delay = min(delays.values(), default=0.0)  # the shortest time after which one does
         self._read = (static.features if static is not None else ()) or tuple(self.features)
         self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
         self._classes = (str if _text_of(self) else int) if self.kind == "multiclass" else None
         self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0, classes=self._classes)
         self._limited = limits is not None or brake is not None
-        self._outcome = outcome_type(events, name, self.version, limited=self._limited, classes=self._classes)
+        self.outcome = outcome_type(events, name, self.version, limited=self._limited, classes=self._classes)
         self._group_field = self.combine.per if self.combine is not None else None
         self._why_none = _why_no_reasons(self) if reasons else {}
         self._reasons = Reasons(reasons, tuple(self.features), self.codes) if reasons else None
@@ -196,6 +205,16 @@ class Pipeline:
         return self.learner == "shared"
 
     @property
+    def acts(self) -> bool:
+        """Say whether anything is done about alerts by itself."""
+        return self.watch is not None and bool(self.watch.rules)
+
+    @property
+    def obeys(self) -> bool:
+        """Say whether any of that is done in every partition."""
+        return self.watch is not None and any(one.here for one in actions.asked_of(self.watch.rules))
+
+    @property
     def without_reasons(self) -> dict[str, str]:
         """The models that give no reasons although they are asked for, and why."""
         return {role: why for role, why in self._why_none.items() if why}
@@ -204,9 +223,16 @@ class Pipeline:
         """Return the state of a partition of which nothing was seen yet.
 
         Without ``waits`` no event is kept for its label: that is for whoever has events alone. Whoever has nothing
-        else has the learner for himself, too, where others share it. ``wide`` makes what keeps features and scores of
-        events until their labels come, which may be elsewhere than in memory.
+        else has the learner for himself, too, where others share it; who has a feature that looks back at labels is
+        refused. ``wide`` makes what keeps features and scores of events until their labels come, which may be
+        elsewhere than in memory.
         """
+        if self.targets and not waits:
+            text = (
+                "looks back at labels, and here are events alone; a worker has both, and so have "
+                "Pipeline.transform(events, state, labels) and headrace.testing.Driver"
+            )
+            raise BadPipeline([f"features[{name!r}] ({self.features[name].origin}) {text}" for name in self.targets])
         learning, said = self._fresh_learning(waits=waits, wide=wide) if self.learns else (None, "")
         return State(
             self.wire.time,
@@ -258,20 +284,121 @@ class Pipeline:
             has_static=self.static is not None,
             wide=wide,
             classes=classes,
+            obedience=Obedience(self.watch.fingerprint) if self.obeys and self.watch is not None else None,
         )
         asked = truth and (truth.field, truth.within, truth.otherwise)
         whose = " shared" if learning.shared else ""
         said = f" {tuple(self.features)} {asked} {self.label_field}{self._said_of_learner}{whose}"
         return learning, said if classes is None else f"{said} classes {self._classes} {classes.names}"
 
-    def transform(self, events: Sequence[Event], state: State) -> dict[str, Floats]:
+    def transform(
+        self, events: Sequence[Event], state: State, labels: Sequence[Label] | None = None
+    ) -> dict[str, Floats]:
         """Return the features of the events, a column each, and take them in: for training, without a score.
 
         They are in the order in which the pipeline names them. An event whose features fail raises ``FeatureFailed``.
+
+        Where a feature looks back at labels, those have to be given that became known since the last call (none is
+        ``[]``). They are taken in by their time, each before the first event that is not older. Nobody learns from
+        them, and where no feature looks at them they make no difference.
         """
         columns = Columns(events, self.missing)
-        made = self._with_memory(self._own(columns), columns, state)
+        made = self._own(columns)
+        if not self.targets:
+            made = self._with_memory(made, columns, state)
+        else:
+            made |= self._with_labels(events, state, labels)
         return {name: made[name] for name in self.features}
+
+    def _with_labels(self, events: Sequence[Event], state: State, labels: Sequence[Label] | None) -> dict[str, Floats]:
+        """Make the features with a memory, and let labels come between the events."""
+        if labels is None:
+            name = self.targets[0]
+            raise ValueError(
+                f"features[{name!r}] ({self.features[name].origin}) looks back at labels: give those that became known "
+                "since the last call, transform(events, state, labels), or [] where there are none"
+            )
+        assert self.labels is not None
+        assert state.learning is not None
+        assert state.learning.waiting is not None
+        told = sorted(labels, key=attrgetter(self.labels.wire.time))
+        rejections, given, _ = self._told(told, state.learning, None)
+        if rejections:
+            raise ValueError(f"labels: {rejections[0].message}")
+        at = np.fromiter(map(attrgetter(self.wire.time), events), np.float64, len(events))
+        now = np.maximum.accumulate(at)
+        made: list[dict[str, Floats]] = []
+        first = 0
+        for begin in range(0, len(events), TRAINED_COUNT):
+            end = min(len(events), begin + TRAINED_COUNT)
+            last = len(told) if end == len(events) else int(np.searchsorted(given["at"], now[end - 1], side="right"))
+            known = {name: column[first:last] for name, column in given.items()}
+            made += self._among_labels(events[begin:end], now[begin:end], known, state, state.learning.waiting)
+            first = last
+        return {name: np.concatenate([one[name] for one in made]) for name in self._keyed}
+
+    def _among_labels(
+        self, events: Sequence[Event], now: Floats, given: Mapping[str, Any], state: State, waiting: Waiting
+    ) -> Iterator[dict[str, Floats]]:
+        """Yield the features of some events, with the labels that come between them or right after them.
+
+        ``now`` is how late it is by each event. A label comes before the event that is as late, or later: then where
+        the first event is that can look back at the label's own.
+        """
+        of = waiting.times(given["ids"])
+        if np.isnan(of).any():
+            wanted = set(given["ids"])
+            here: dict[Any, float] = {}
+            for one, at in zip(map(self._id, events), map(attrgetter(self.wire.time), events), strict=True):
+                if one in wanted:
+                    here.setdefault(one, at)
+            of = np.where(np.isnan(of), [here.get(one, np.nan) for one in given["ids"]], of)
+        kept = ~(given["at"] > of + waiting.stays)  # a worker has forgotten the event by then
+        looked = np.fmax(given["at"], of + self._target_delay)
+        before = np.where(kept, np.searchsorted(now, looked), -1)
+        order = np.argsort(before, kind="stable")[np.count_nonzero(~kept) :]
+        given = {
+            name: column[order] if isinstance(column, np.ndarray) else [column[place] for place in order.tolist()]
+            for name, column in given.items()
+        }
+        before = before[order]
+        ends = sorted({*before.tolist(), *self._lookers(events), len(events)} - {0})
+        for begin, end in pairwise([0, *ends]):
+            _hear(waiting, given, *np.searchsorted(before, [begin, begin + 1]).tolist())
+            columns = Columns(events[begin:end], self.missing)
+            yield self._with_memory({}, columns, state)
+            waiting.add(self._unscored(events[begin:end], columns, state))
+        _hear(waiting, given, int(np.searchsorted(before, len(events))), len(before))
+        if waiting.due(NEVER, waiting.clock):
+            waiting.tick(wall=NEVER, event=waiting.clock)
+
+    def _unscored(self, events: Sequence[Event], columns: Columns, state: State) -> Scored:
+        """Put together what is kept of events that nobody scores."""
+        nobody = np.full(len(events), np.nan)
+        made = dict.fromkeys(self.features, nobody)
+        said = _Said(nobody, None, None, None, None)
+        return self._scored(events, columns, made, None, nobody, said, None, state)
+
+    def _lookers(self, events: Sequence[Event]) -> list[int]:
+        """Return the places before which a batch is to be cut: there an event looks back at one of the batch.
+
+        What an event adds is there once it was scored, so the other one has to come in the next part.
+        """
+        if not self.targets:
+            return []
+        at = np.fromiter(map(attrgetter(self.wire.time), events), np.float64, len(events))
+        sound = at[np.isfinite(at)]
+        if not len(sound) or sound.max() - sound.min() < self._target_delay:
+            return []  # nearly every batch
+        cuts: list[int] = []
+        earliest: dict[Any, float] = {}
+        for place, (key, time) in enumerate(zip(map(self._key, events), at.tolist(), strict=True)):
+            if earliest.get(key, math.inf) <= time - self._target_delay:
+                cuts.append(place)
+                earliest = {}
+            if math.isfinite(time):
+                earliest[key] = min(time, earliest.get(key, math.inf))
+        return cuts
 
     def step(
         self, events: Sequence[Event], state: State, wrote: Floats | None = None, seen: list[Seen] | None = None
@@ -286,6 +413,7 @@ class Pipeline:
             return Effects([], [], [])
         learning = state.learning
         cuts = learning.cuts(list(map(self._id, events))) if learning is not None and learning.waits_for_events else []
+        cuts += self._lookers(events)
         if state.watching is not None and self.label_field is not None:
             # What is true of an event is counted in the slice of time that it belongs to.
             cuts += state.watching.cuts(np.array([getattr(event, self.wire.time) for event in events], np.float64))
@@ -302,10 +430,21 @@ class Pipeline:
         """Take labels: say what became known by them, and learn from it."""
         assert self.labels is not None
         assert state.learning is not None
+        rejections, given, new = self._told(labels, state.learning, wrote)
+        outcomes = state.learning.label(**given)
+        change = [{**({"classes": new} if new else {}), "told": given}] if given["ids"] else None
+        alerts, lessons = self._alerts(state), state.learning.lessons()
+        return Effects([], rejections, alerts, change, self._outcomes(outcomes, state.learning), lessons)
+
+    def _told(
+        self, labels: Sequence[Label], learning: Learning, wrote: Floats | None
+    ) -> tuple[list[Rejection], dict[str, Any], list[Any]]:
+        """Return which labels cannot be, the others as columns, and the classes that they are the first to name."""
+        assert self.labels is not None
         wire, truth = self.labels.wire, self.labels.truth
         values = [getattr(label, truth.field) for label in labels]
         new: list[Any] = []
-        if (classes := state.learning.classes) is not None:
+        if (classes := learning.classes) is not None:
             told, wrong, new = classes.take(values)
         else:
             told = np.array([np.nan if value is None else value for value in values], np.float64)
@@ -322,10 +461,7 @@ class Pipeline:
         }
         if self.limits is not None and self.limits.source:
             given["sources"] = [getattr(labels[place], self.limits.source) for place in places.tolist()]
-        outcomes = state.learning.label(**given)
-        change = [{**({"classes": new} if new else {}), "told": given}] if len(places) else None
-        alerts, lessons = self._alerts(state.learning), state.learning.lessons()
-        return Effects([], rejections, alerts, change, self._outcomes(outcomes, state.learning), lessons)
+        return rejections, given, new
 
     def tick(self, state: State, *, wall: float, event: float, quiet: bool = True) -> Effects:
         """Do what is to be done now that it is so late, by the clock on the wall and by the times of events.
@@ -333,13 +469,14 @@ class Pipeline:
         Without ``quiet`` there are events that were not read yet, and no slice of time is over by the clock alone.
         """
         learning, watching = state.learning, state.watching
-        outcomes = learning.tick(wall=wall, event=event) if learning is not None and learning.waiting else None
+        # Where no event waits there may be labels whose event does not come: they are given up too.
+        outcomes = None if learning is None or learning.waiting is None else learning.tick(wall=wall, event=event)
         slices = watching.tick(wall) if watching is not None and quiet else []
         change: list[Any] = [{"tick": {"wall": wall, "event": event}, **({} if quiet else {"busy": True})}]
         if learning is None or outcomes is None:
             return Effects([], [], [], change, slices=slices)
         told = self._outcomes(outcomes, learning)
-        return Effects([], [], self._alerts(learning), change, told, learning.lessons(), slices)
+        return Effects([], [], self._alerts(state), change, told, learning.lessons(), slices)
 
     def quality(self, state: State, partition: int) -> list[QualityReport]:
         """Report how good each model, and each baseline, has been on a partition."""
@@ -390,7 +527,9 @@ class Pipeline:
             rejections.sort()
         change = state.change(columns, counted) if self.has_memory else None
         slices = (
-            [] if state.watching is None else self._watched(made, scores, static, online, columns, wrote, state, change)
+            []
+            if state.watching is None
+            else self._watched(made, scores, static, online, columns, wrote, state, change, shares)
         )
         unknown = np.logical_or.reduce([share.unknown for share in shares]) if shares else None
         flags = _flags(None if self.static is None else static, online, stood_in, unknown, state)
@@ -404,18 +543,18 @@ class Pipeline:
             return Effects(predictions, rejections, [], change, slices=slices, scores=by_model)
         if state.learning.shared:
             change.insert(0, {"learner": list(state.learning.version)})
-        scored = self._scored(events, columns, made, wrote, static, said, stood_in)
+        scored = self._scored(events, columns, made, wrote, static, said, stood_in, state)
         if known is None:
             scored = scored if there is None else scored.only(np.flatnonzero(there))
             outcomes = state.learning.scored(scored)
             change.append({"scored": scored.plain()})
-            alerts = self._alerts(state.learning)
+            alerts = self._alerts(state)
             become, lessons = self._outcomes(outcomes, state.learning), state.learning.lessons()
             return Effects(predictions, rejections, alerts, change, become, lessons, slices, by_model)
         state.learning.known(scored, known)
         change.append({"scored": scored.plain(), "labels": known, **({"classes": said.new} if said.new else {})})
-        lessons = state.learning.lessons()
-        return Effects(predictions, rejections, [], change, lessons=lessons, slices=slices, scores=by_model)
+        lessons, alerts = state.learning.lessons(), self._alerts(state)
+        return Effects(predictions, rejections, alerts, change, lessons=lessons, slices=slices, scores=by_model)
 
     def _watched(
         self,
@@ -427,6 +566,7 @@ class Pipeline:
         wrote: Floats | None,
         state: State,
         change: list[Any] | None,
+        shares: Sequence[Share],
     ) -> list[Counted]:
         """Count what the events are like; return the slices of time that are over."""
         assert state.watching is not None
@@ -436,6 +576,8 @@ class Pipeline:
             own |= {"online": online, "disagreement": np.abs(online - static)}
         if wrote is not None:
             own["delay"] = wrote - at
+        if state.watching.follows_reasons and shares:
+            own[REASON] = first_of(shares[0], state.watching.features)
         rows = state.watching.bins(made, own, columns.raw)
         taken = rows, state.watching.numbers(at), float((at if wrote is None else wrote).max())
         if change is not None:
@@ -517,6 +659,7 @@ class Pipeline:
         static: Floats,
         said: "_Said",
         stood_in: Mask | None,
+        state: State,
     ) -> Scored:
         """Put together what is kept of events until their labels come."""
         at: Floats = columns[self.wire.time]
@@ -534,6 +677,7 @@ class Pipeline:
             [] if self._group_field is None else columns.raw(self._group_field),
             said.predicted,
             said.chances,
+            state.lives if self.targets else None,
         )
 
     def _outcomes(self, outcomes: Outcomes, learning: Learning) -> list[msgspec.Struct]:
@@ -551,11 +695,14 @@ class Pipeline:
         if classes is not None:
             assert of.said is not None
             columns.append(classes.named(of.said))
-        return list(map(self._outcome, *ids, outcomes.by, *columns))
+        return list(map(self.outcome, *ids, outcomes.by, *columns))
 
-    def _alerts(self, learning: Learning) -> list[Alert]:
-        """Say when the learner was stopped, and when it counts again."""
-        return [
+    def _alerts(self, state: State) -> list[Alert]:
+        """Say when the learner was stopped, and when it counts again; and what detectors found."""
+        assert state.learning is not None
+        detecting = None if state.watching is None else state.watching.detecting
+        found = [] if detecting is None else [self._found(one) for one in detecting.findings()]
+        return found + [
             Alert(
                 id=f"{self.name}-learner-{turn.number}",
                 at=turn.at,
@@ -568,8 +715,26 @@ class Pipeline:
                 explained_by=[turn.worse_than] if turn.worse_than else [],
                 effect=turn.effect,
             )
-            for turn in learning.turns()
+            for turn in state.learning.turns()
         ]
+
+    def _found(self, finding: Finding) -> Alert:
+        """Say what one of River's detectors found in one partition."""
+        said = f"{finding.detector} says that {finding.series} has changed"
+        if not finding.raised:
+            said = f"{finding.detector} has found no change of {finding.series} for {CALM_COUNT} labels"
+        theirs = "how often that is wrong is the detector's own: it is not among the promised false alarms"
+        return Alert(
+            id=f"{self.name}-detector-{finding.series}-{finding.number}",
+            at=finding.at,
+            kind="detector",
+            state=AlertState.RAISED if finding.raised else AlertState.CLEARED,
+            text=f"{said}; {theirs}" if finding.raised else said,
+            series=finding.series,
+            pipeline=self.name,
+            version=self.version,
+            effect=finding.effect,
+        )
 
     def _not_true(self, at: int, value: Any) -> Rejection:
         allowed = {"binary": "0 and 1", "anomaly": "0 and 1"}.get(self.kind, "numbers")
@@ -669,6 +834,18 @@ def _numbers(column: Floats) -> list[float | None]:
     return listed
 
 
+def _delay_of(feature: KeyedFeature) -> float | None:
+    """Return how long before its event a feature looks back at labels; None where it does not."""
+    return min((one.delay for one in feature.wanted if isinstance(one, Target)), default=None)
+
+
+def _hear(waiting: Waiting, given: Mapping[str, Any], begin: int, end: int) -> None:
+    """Let the events that wait hear some of these labels."""
+    if begin < end:
+        some = {name: column[begin:end] for name, column in given.items()}
+        waiting.label(**some)
+
+
 def together(parts: Sequence[Effects]) -> Effects:
     """Put what parts of a batch gave one after the other."""
     columns: Iterable[Any] = zip(*parts, strict=True)
@@ -729,6 +906,8 @@ def _problems(pipeline: Pipeline) -> Iterator[str]:
                 )
         if isinstance(feature, KeyedFeature):
             yield from _misfits(name, feature, wire, fields)
+            if (delay := _delay_of(feature)) is not None:
+                yield from _misfits_of_target(pipeline, f"features[{name!r}] ({feature.origin})", feature, delay)
     yield from _stand_ins(pipeline, fields)
     yield from _misfits_of_labels(pipeline, fields)
     if pipeline.static is None and pipeline.online is None:
@@ -779,12 +958,7 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         if pipeline.online is None:
             yield "limits: nothing learns; name a learner by online="
     if pipeline.brake is not None:
-        learns = pipeline.online is not None
-        kind = (
-            learner_of(pipeline.online, kind=pipeline.asked_kind).kind
-            if learns and not list(problems_of(pipeline.online, pipeline.asked_kind))
-            else "binary"
-        )
+        learns, kind = pipeline.online is not None, _likely_kind(pipeline)
         yield from pipeline.brake.problems(kind, learns=learns, waits=truth is not None)
     if pipeline.learner not in WHOSE:
         yield f"learner = {pipeline.learner!r}: allowed are {', '.join(map(repr, WHOSE))}"
@@ -805,6 +979,13 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         seconds(pipeline.quality_window)
     except ValueError as error:
         yield f"quality_window: {error}"
+
+
+def _likely_kind(pipeline: Pipeline) -> str:
+    """Return what kind of scores there are, as far as a pipeline that may be wrong says so."""
+    if pipeline.online is None or list(problems_of(pipeline.online, pipeline.asked_kind)):
+        return pipeline.kind
+    return learner_of(pipeline.online, kind=pipeline.asked_kind).kind
 
 
 def _misfits_of_classes(pipeline: Pipeline) -> Iterator[str]:
@@ -848,6 +1029,15 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
             yield f"features[{name!r}]: what the worker watches by itself has that name; take another"
         elif name not in watch.places:
             yield f"watch: its reference does not know the feature {name!r}; make it anew"
+    online = pipeline.online is not None
+    both = online and pipeline.static is not None
+    yield from actions.problems(watch.rules, learns=online, both=both, shared=pipeline.shares)
+    if watch.reasons and not pipeline.reasons:
+        yield "watch: reasons: the pipeline tells none; say how many by Pipeline(reasons=...)"
+    elif watch.reasons and len(watch.features) > REASONS_MAX:
+        yield f"watch: reasons: there are {len(watch.features)} features, and {REASONS_MAX} can be told apart"
+    asked = {"static": pipeline.static is not None, "online": online, "learns": pipeline.learns}
+    yield from detectors.problems(watch.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
     for field in watch.slices:
         if field not in fields:
             yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"
@@ -933,6 +1123,32 @@ def _misfits(name: str, feature: KeyedFeature, wire: Wire, fields: Mapping[str, 
                 f"{said} tells values of {field!r} apart, which is {type_name(fields[field])}: allowed are str, int, "
                 "float, bool, bytes and None"
             )
+
+
+def _misfits_of_target(pipeline: Pipeline, said: str, feature: KeyedFeature, delay: float) -> Iterator[str]:
+    """Yield why a feature cannot look back at the labels."""
+    truth = getattr(pipeline.labels, "truth", None)
+    if pipeline.label_field is not None:
+        yield (
+            f"{said} looks back at labels that come later, and labels={pipeline.label_field!r} come with their events: "
+            f"write rate({pipeline.label_field!r}, ...) instead"
+        )
+    elif pipeline.labels is None:
+        yield f"{said} looks back at labels, and there are none; name their class by labels="
+    elif truth is not None and delay < truth.within:
+        yield (
+            f"{said} looks back at events that are {delay:g} s old, and a {pipeline.labels.__name__} may take "
+            f"{truth.within:g} s (within): what is known of the younger ones is no fair sample, and another one in "
+            f"training; allowed are delays of {truth.within:g} s and more"
+        )
+    if pipeline.asked_kind == "multiclass":
+        yield f"{said} averages labels, and of kind = 'multiclass' they are names of classes, which have no mean"
+    wire = pipeline.events.wire
+    if feature.keys != (wire.key,) and wire.key in feature.keys:
+        yield (
+            f"{said} remembers per {' and '.join(map(repr, feature.keys))}, and of an event that waits for its label "
+            f"the topic's key alone is known; write per({wire.key!r})"
+        )
 
 
 def _is_plain(hint: Any) -> bool:

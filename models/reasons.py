@@ -73,6 +73,20 @@ class Reasons:
         return [tuple(told[begin:end]) for begin, end in pairwise([0, *ends])]
 
 
+def first_of(share: Share, features: Sequence[str]) -> Floats:
+    """Return which feature contributed most to each score, as its place in a list; NaN where none did, or none counts.
+
+    >>> share = Share("static", ("b", "a"), np.array([[-0.5, 0.25, 9.0], [0.0, 0.0, 9.0]]), np.array([True, True]))
+    >>> first_of(share, ["a", "b"])
+    array([ 1., nan])
+    """
+    numbers = {name: float(place) for place, name in enumerate(features)}
+    places = np.array([numbers.get(name, np.nan) for name in share.features])
+    chosen, sizes = _largest(share.contributions[:, : len(places)], 1)
+    made: Floats = np.where(share.counted & (sizes[:, 0] > 0.0), places[chosen[:, 0]], np.nan)
+    return made
+
+
 def _largest(contributions: Floats, count: int) -> tuple[Array, Floats]:
     """Return in which columns each row's largest numbers are, and how large; of equal ones the first comes first.
 

@@ -9,9 +9,11 @@ import numpy as np
 from headrace.models import sketch
 from headrace.models.change import Delta, Remembered, delta
 from headrace.models.fallback import Breaker, Fallback
-from headrace.models.keyed import ENTRIES_MAX, VALUES_MAX, Keeper, KeyedFeature, Wanted
+from headrace.models.keeper import ENTRIES_MAX, Keeper, Wanted
+from headrace.models.keyed import VALUES_MAX, KeyedFeature
 from headrace.models.learning import Learning
 from headrace.models.memory import NEVER, Array, Columns, Floats, Ints, Keys, Measure, rounds
+from headrace.models.targets import Life, Lives, Target, Targets, Truths
 from headrace.models.watch import Watching
 
 KEYS_MAX = 2_000_000  # per partition and kind of key
@@ -22,6 +24,7 @@ CLOCK_COUNT = 1_024  # events of which the median says what time it is: one absu
 
 
 _NOBODY = np.empty((2, 0), np.int64)
+_LIFE = Life()
 
 
 class Part:
@@ -176,6 +179,18 @@ class Table:
         for keeper in self._keepers:
             keeper.forget(listed)
 
+    def truths(self, otherwise: float | None) -> Truths:
+        """Return what tells this table's targets what is true of events."""
+        (lives,) = (one.columns for one in self._keepers if isinstance(one, Lives))
+
+        def rows_of(keys: Sequence[Any], then: Ints) -> tuple[Ints, Ints]:
+            rows = self._keys.found(keys)
+            places = np.flatnonzero(rows >= 0)
+            places = places[lives["life"][rows[places]] == then[places]]
+            return places, rows[places]
+
+        return Truths([one for one in self._keepers if isinstance(one, Targets)], rows_of, otherwise)
+
     def knows(self, values: Sequence[Any]) -> bool:
         """Say whether a key, given as the values of its fields, is remembered."""
         return self._keys.known(tuple(values) if len(self.key_fields) > 1 else values[0])
@@ -240,9 +255,17 @@ class State:
         asked: dict[tuple[str, ...], set[Wanted]] = {}
         for one in features.values():
             asked.setdefault(one.keys, set()).update(one.wanted)
+        targets = [keys for keys, group in asked.items() if any(isinstance(one, Target) for one in group)]
+        for keys in targets:
+            asked[keys].add(_LIFE)
         # In an order of their own: features may change theirs, and the state still fits.
         wanted = {keys: sorted(asked[keys], key=repr) for keys in sorted(asked)}
         self.tables = {keys: Table(keys, group, keys_max=keys_max) for keys, group in wanted.items()}
+        self._target: tuple[str, ...] | None = None
+        self.lives: Ints | None = None  # of the keys of the last step's events, where a feature looks back at labels
+        if targets and learning is not None and learning.waiting is not None:
+            (self._target,) = targets  # labels come under one key
+            learning.waiting.tell(self.tables[self._target].truths(learning.waiting.otherwise))
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
         bounds = (keys_max, LEAVE_SHARE, LEAVE_MAX, ENTRIES_MAX, VALUES_MAX, sketch.LEVELS)
@@ -273,6 +296,8 @@ class State:
                 self.learning.take(part)
             if self.watching is not None and "tick" in part and "busy" not in part:
                 self.watching.tick(part["tick"]["wall"])
+        if self.watching is not None and self.watching.detecting is not None:
+            self.watching.detecting.findings()  # they were told when it happened
         return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:
@@ -280,7 +305,10 @@ class State:
         if not self.tables:
             return {}
         at = fields[self._time]
-        return {keys: table.step(at, fields) for keys, table in self.tables.items()}
+        past = {keys: table.step(at, fields) for keys, table in self.tables.items()}
+        if self._target is not None:
+            self.lives = past[self._target][_LIFE]
+        return past
 
     @property
     def missed(self) -> list[Ints]:

@@ -14,8 +14,8 @@ from headrace.models.monitor import EVENTS_MIN
 from headrace.models.pipeline import Pipeline
 from headrace.models.reference import Reference, whole_ranks
 from headrace.models.state import State
-from headrace.models.watch import FEATURE_SERIES, GROUPS_MAX, OURS, RELATED_MAX, Watch
-from headrace.schemas.event import Event
+from headrace.models.watch import FEATURE_SERIES, GROUPS_MAX, HOUR_SECONDS, OURS, RELATED_MAX, Watch, season_seconds
+from headrace.schemas.event import Event, Label
 from headrace.schemas.span import seconds
 
 FORMAT = 1
@@ -36,12 +36,12 @@ class Gathering:
         self._values: dict[str, list[str]] = {field: [] for field in slices}
         self.events = 0
 
-    def take(self, events: Sequence[Event], state: State) -> None:
-        """Take events of a partition, which ``state`` is that of."""
+    def take(self, events: Sequence[Event], state: State, labels: Sequence[Label] | None = None) -> None:
+        """Take events of a partition, which ``state`` is that of, and what became known meanwhile."""
         if not events:
             return
         pipeline = self._pipeline
-        made = pipeline.transform(events, state)
+        made = pipeline.transform(events, state, labels)
         at = np.fromiter(map(attrgetter(pipeline.wire.time), events), np.float64, len(events))
         self._first = float(at[0]) if self._first is None else self._first
         warm = at >= self._first + self._warm_up_s
@@ -62,7 +62,7 @@ class Gathering:
             self._values[field] += map(str, fields.raw(field))
         self.events += len(events)
 
-    def data(self, *, every: str) -> dict[str, Any]:
+    def data(self, *, every: str, season: str | None = None) -> dict[str, Any]:
         """Return what is usual, as plain data; too few events raise ``ValueError``."""
         if self.events < EVENTS_WANTED:
             raise ValueError(
@@ -76,7 +76,23 @@ class Gathering:
         rows = binner.bin(list(columns.values()))
         numbers = _numbers(at, seconds(every))
         values = {field: np.array(some)[order] for field, some in self._values.items()}
+        slices = {field: _groups(binner, rows, numbers, some) for field, some in values.items()}
+        length = season_seconds(season)
+        if length and at[-1] - at[0] < 2 * length:
+            days = (at[-1] - at[0]) / length
+            raise ValueError(
+                f"season = {season!r}: what is usual in an hour is told from two whole seasons or more, and the events "
+                f"are of {days:.1f}"
+            )
+        hours = (at % length // HOUR_SECONDS).astype(np.int64) if length else np.zeros(0, np.int64)
+        seasonal = {} if season is None else {"": _parts(binner, rows, numbers, hours, int(length // HOUR_SECONDS))}
+        for field, known in slices.items() if season is not None else ():
+            for value in known:
+                mine = values[field] == value
+                given = rows[mine], numbers[mine], hours[mine]
+                seasonal[f"{field}={value}"] = _parts(binner, *given, int(length // HOUR_SECONDS))
         return {
+            **({"season": {"length": season, "parts": seasonal}} if season is not None else {}),
             "format": FORMAT,
             "pipeline": self._pipeline.name,
             "version": self._pipeline.version,
@@ -85,7 +101,7 @@ class Gathering:
             "from": float(at[0]),
             "to": float(at[-1]),
             "reference": learned(binner, rows, numbers, related=True).dump(),
-            "slices": {field: _groups(binner, rows, numbers, some) for field, some in values.items()},
+            "slices": slices,
         }
 
 
@@ -96,11 +112,14 @@ def usual(
     slices: Sequence[str] = (),
     every: str = "10s",
     warm_up: str | None = None,
+    season: str | None = None,
+    labels: Iterable[Sequence[Label]] | None = None,
 ) -> dict[str, Any]:
     """Return how the features of events are spread, and the static model's scores, as plain data.
 
     The events go through the pipeline's own features, in their order. ``slices`` are fields whose values are watched
     on their own, those that come often. Of the first events, for as long as ``warm_up`` says, nothing is learned.
+    Features that look back at labels need those that became known with each batch.
 
     >>> from headrace.models.features import log1p
     >>> from headrace.models.static import Linear
@@ -118,10 +137,15 @@ def usual(
     >>> watch_of(data).features
     ['amount']
     """
-    gathering, state = Gathering(pipeline, slices=slices, warm_up=warm_up), pipeline.fresh(waits=False)
-    for batch in batches:
-        gathering.take(batch, state)
-    return gathering.data(every=every)
+    gathering = Gathering(pipeline, slices=slices, warm_up=warm_up)
+    state = pipeline.fresh(waits=labels is not None)
+    if labels is None:
+        for batch in batches:
+            gathering.take(batch, state)
+    else:
+        for batch, known in zip(batches, labels, strict=True):
+            gathering.take(batch, state, known)
+    return gathering.data(every=every, season=season)
 
 
 def _numbers(at: Floats, every_s: float) -> Array:
@@ -164,12 +188,37 @@ def _groups(binner: Binner, rows: Array, numbers: Array, held: Array) -> dict[st
     return {value: learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
 
 
+def _parts(binner: Binner, rows: Array, numbers: Array, hours: Array, count: int) -> list[Any]:
+    """Return what is usual in each hour of a season; None where too few events were."""
+    made: list[Any] = []
+    for hour in range(count):
+        there = hours == hour
+        if np.count_nonzero(there) < EVENTS_WANTED:
+            made.append(None)
+            continue
+        usual = learned(binner, rows[there], numbers[there])
+        made.append({"counts": usual.counts.tolist(), "inflation": usual.inflation.tolist(), "slices": usual.slices})
+    return made
+
+
+def _part(whole: Reference, data: Any) -> Reference | None:
+    if data is None:
+        return None
+    given = {"slices": data["slices"], "related": whole.related, "unrelated": whole.unrelated}
+    return Reference(whole.binner, np.array(data["counts"], np.int64), np.array(data["inflation"]), **given)
+
+
 def watch_of(
     data: Mapping[str, Any],
     *,
     false_alarms: str = "1 per week",
     every: str | None = None,
     warm_up: str | None = None,
+    when: Mapping[str, Any] | None = None,
+    detectors: Mapping[str, Any] | None = None,
+    against: str | None = None,
+    season: str | None = None,
+    reasons: bool = False,
 ) -> Watch:
     """Make a watch of what ``usual`` returned."""
     if data.get("format") != FORMAT:
@@ -177,10 +226,27 @@ def watch_of(
     slices = {
         field: {value: Reference.load(one) for value, one in some.items()} for field, some in data["slices"].items()
     }
+    whole = Reference.load(data["reference"])
+    references = {
+        "": whole,
+        **{f"{field}={value}": one for field, some in slices.items() for value, one in some.items()},
+    }
+    parts = {}
+    if season is not None:
+        held = data.get("season", {"length": None, "parts": {}})
+        if held["length"] != season:
+            raise ValueError(f"season = {season!r}: it was learned with {held['length']!r}; learn it anew")
+        parts = {name: [_part(one, part) for part in held["parts"][name]] for name, one in references.items()}
     return Watch(
-        Reference.load(data["reference"]),
+        whole,
         false_alarms=false_alarms,
         slices=slices,
         every=every or data["every"],
         warm_up=warm_up,
+        when=when,
+        detectors=detectors,
+        against=against,
+        season=season,
+        parts=parts,
+        reasons=reasons,
     )

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headrace.models.actions import rules_of
 from headrace.models.bins import Binner, Bins
+from headrace.models.detectors import Detecting
 from headrace.models.labels import Scored
 from headrace.models.memory import Array, Floats, Ints
 from headrace.models.reference import Reference, whole_ranks
+from headrace.models.trailing import slices_of
 from headrace.schemas.span import seconds
 
 BUFFER_COUNT = 512  # events that are binned before they are counted, because counting pays at many
@@ -20,8 +23,11 @@ GROUPS_MAX = 16  # values of a field that are watched on their own; the others a
 OTHERS = "other"
 FEATURE_SERIES = "static"  # the score of the model that does not change is compared with the reference too
 EVENT_SERIES = ("score", "online", "disagreement", "delay")
+REASON = "reason"  # which feature contributed most to a score, where that is watched
+REASONS_MAX = 100  # features
 LABEL_SERIES = ("label", "error", "error_static", "error_online", "calibration")
 OURS = frozenset({FEATURE_SERIES, *EVENT_SERIES, *LABEL_SERIES, "volume"})
+HOUR_SECONDS = 3_600.0
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s*)?(second|minute|hour|day|week|month|year)s?\s*")
 _UNITS = {
     "second": 1.0,
@@ -50,6 +56,25 @@ def seconds_per_alarm(text: str) -> float:
     return _UNITS[found[3]] * float(found[2] or 1) / float(found[1])
 
 
+def season_seconds(season: str | None) -> float:
+    """Return how long a season is, and zero where there is none.
+
+    >>> season_seconds("1d"), season_seconds("1w"), season_seconds(None)
+    (86400.0, 604800.0, 0.0)
+    >>> season_seconds("90m")
+    Traceback (most recent call last):
+    ValueError: season = '90m': allowed are whole hours up to a week; '1d' and '1w' are what streams have
+    """
+    if season is None:
+        return 0.0
+    length = seconds(season)
+    if length % HOUR_SECONDS or length > _UNITS["week"]:
+        raise ValueError(
+            f"season = {season!r}: allowed are whole hours up to a week; '1d' and '1w' are what streams have"
+        )
+    return length
+
+
 class Watch:
     """What is watched, what it is compared with, and how many false alarms may come.
 
@@ -60,6 +85,17 @@ class Watch:
 
     ``warm_up`` is how long nothing is looked at in the beginning: features that remember a month are not what they will
     be before a month has passed.
+
+    ``against="last 7d"`` has what is usual follow the stream: what was in the last days takes the place of what was
+    learned, and a change that lasts becomes what is usual.
+
+    ``season="1d"`` compares each slice with the same hour of other days; ``parts`` are those hours.
+
+    With ``reasons`` it is watched as well which feature contributed most to each score.
+
+    ``detectors`` are River's, which follow errors in each partition; how often they are wrong is theirs.
+
+    ``when`` says what is done about what is told, and changes nothing of what that is.
 
     ``false_alarms`` holds for everything that is watched together, and for however long it runs.
     """
@@ -72,13 +108,27 @@ class Watch:
         slices: Mapping[str, Mapping[str, Reference]] | None = None,
         every: str = "10s",
         warm_up: str | None = None,
+        when: Mapping[str, Any] | None = None,
+        detectors: Mapping[str, Any] | None = None,
+        against: str | None = None,
+        season: str | None = None,
+        parts: Mapping[str, Sequence[Reference | None]] | None = None,
+        reasons: bool = False,
     ) -> None:
         self.reference = reference
+        self.detectors = dict(detectors or {})
+        self.rules = rules_of(when or {})
         self.false_alarms = false_alarms
         self.slices = {field: dict(values) for field, values in (slices or {}).items()}
         self.every = every
         self.every_s = seconds(every)
         self.warm_up_s = 0.0 if warm_up is None else seconds(warm_up)
+        self.season_s = season_seconds(season)
+        # What is usual in each hour of a season: of the whole stream (""), and of values that are watched on their own.
+        self.parts = {name: list(some) for name, some in (parts or {}).items()}
+        if season is not None and against is not None:
+            raise ValueError("against, season: what is usual follows the stream, or is that of the hour; leave one out")
+        self.window_slices = slices_of(against, self.every_s)
         self.slices_per_alarm = seconds_per_alarm(false_alarms) / self.every_s
         self.binner = reference.binner
         names = [one.name for one in self.binner.series]
@@ -86,7 +136,12 @@ class Watch:
         self.places = {name: place for place, name in enumerate(names)}
         relatable = [self.places[name] for name in self.features if reference.relatable(self.places[name])]
         self.related = relatable[:RELATED_MAX]
-        self.event_binner = Binner([_PLAIN[name](name) for name in EVENT_SERIES])
+        self.reasons = reasons
+        own = [_PLAIN[name](name) for name in EVENT_SERIES]
+        if reasons:
+            own.append(Bins.of_names(REASON, self.features[:REASONS_MAX]))
+        self.event_binner = Binner(own)
+        self.event_series = (*EVENT_SERIES, REASON) if reasons else EVENT_SERIES
         self.label_binner = Binner([_PLAIN[name](name) for name in LABEL_SERIES])
         # What counts depend on: where it differs, they do not fit together.
         self.fingerprint = hashlib.sha256(self._said().encode()).hexdigest()[:16]
@@ -98,7 +153,13 @@ class Watch:
     def _said(self) -> str:
         edges = [(one.name, one.edges.tolist()) for one in self.binner.series]
         values = {field: list(known) for field, known in self.slices.items()}
-        return f"{edges} {self.related} {values} {self.every_s}"
+        follows = f" last {self.window_slices}" if self.window_slices else ""
+        seasonal = f" season {self.season_s}" if self.season_s else ""
+        return f"{edges} {self.related} {values} {self.every_s}{follows}{seasonal}{' reasons' if self.reasons else ''}"
+
+    def part(self, number: int) -> int:
+        """Return in which hour of its season a slice lies; zero where there are no seasons."""
+        return int(number * self.every_s % self.season_s // HOUR_SECONDS) if self.season_s else 0
 
     def products(self, bins: Array) -> Array:
         """Return the sums of products of ranks: whole numbers, so that their order does not matter."""
@@ -206,12 +267,23 @@ class Watching:
         self._rows = np.zeros((BUFFER_COUNT, self._width + len(self._columns)), np.int8)
         self._held = 0
         self._open = self._empty(0)
+        self.detecting = Detecting(watch.detectors) if watch.detectors else None
 
     def _empty(self, number: int) -> Counted:
         watch, related = self._watch, len(self._watch.related)
         binners = watch.binner, watch.event_binner, watch.label_binner
         counts, own, labels = (np.zeros(one.total, np.int64) for one in binners)
         return Counted(number, 0, counts, own, labels, np.zeros((related, related)), {})
+
+    @property
+    def follows_reasons(self) -> bool:
+        """Say whether it is watched which feature contributed most."""
+        return self._watch.reasons
+
+    @property
+    def features(self) -> list[str]:
+        """The features, in the order in which reasons are numbered."""
+        return self._watch.features
 
     # What comes.
 
@@ -222,7 +294,9 @@ class Watching:
         nobody = np.full(count, np.nan)
         columns = [made[name] if name in made else own.get(name, nobody) for name in watch.places]
         rows[:, : len(columns)] = watch.binner.bin(columns)
-        rows[:, len(columns) : self._width] = watch.event_binner.bin([own.get(name, nobody) for name in EVENT_SERIES])
+        rows[:, len(columns) : self._width] = watch.event_binner.bin(
+            [own.get(name, nobody) for name in watch.event_series]
+        )
         for place, (field, codes) in enumerate(self._codes.items(), self._width):
             rows[:, place] = [codes.get(str(one), -1) for one in fields(field)]
         return rows
@@ -258,8 +332,10 @@ class Watching:
         self._wrote = max(self._wrote, wrote)
         return over
 
-    def known(self, of: Scored, label: Floats) -> None:
+    def known(self, of: Scored, label: Floats, at: Floats) -> None:
         """Count what became known of events."""
+        if self.detecting is not None:
+            self.detecting.known(of, label, at)
         if of.size:
             columns = {
                 "label": label,
@@ -342,10 +418,13 @@ class Watching:
             "number": self._number,
             "wrote": float(self._wrote),
             "open": self._open.dump(),
+            **({} if self.detecting is None else {"detecting": self.detecting.dump()}),
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned, if it was counted in bins like these."""
+        if self.detecting is not None and "detecting" in data:
+            self.detecting.load(data["detecting"])
         if data["of"] != self._watch.fingerprint:
             return
         self._number, self._wrote = data["number"], data["wrote"]

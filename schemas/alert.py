@@ -53,7 +53,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     said of it. ``at`` is when it is said, in the time of the events, and ``since`` when it began, as far as can be
     told. ``series`` is what moved and ``slice`` of which part of the events, such as ``merchant=m7``; ``explained_by``
     are other series and slices that moved with it, the strongest first. ``effect`` says what became of the quality,
-    ``action`` what was done about it, or what could be.
+    ``action`` what could be done about it, and ``actions`` what was done by itself, where anything was.
 
     >>> alert = Alert(id="drift-amount-7", at=12.5, kind="drift", state=AlertState.RAISED, text="amount moved")
     >>> msgspec.json.encode(alert)
@@ -75,3 +75,4 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     effect: dict[str, float] = {}
     action: str = ""
     evidence: Evidence = Evidence()
+    actions: list[str] | msgspec.UnsetType = msgspec.UNSET

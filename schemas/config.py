@@ -134,6 +134,11 @@ OPTIONS: dict[str, Option] = {
         "what events were like, slice by slice, where a stream is watched; one partition. Empty means the group's "
         "name and -slices",
     ),
+    "topic_control": Option(
+        "",
+        "what is done about alerts by itself, and where it was done; one partition. Empty means the group's name and "
+        "-control",
+    ),
     "learner_interval_ms": Option(
         500,
         "the least time from one telling of what a shared learner has learned to the next",
@@ -236,6 +241,11 @@ OPTIONS: dict[str, Option] = {
     "state_dir": Option("", "where this worker keeps its files; empty means the user's state directory"),
     "allow_insecure": Option(False, "let a password or an alert travel without TLS"),
     "log_level": Option("info", "how much is logged", allowed=("debug", "info", "warning", "error")),
+    "log_format": Option(
+        "auto",
+        "lines for a person, or an object of JSON in each; auto is text on a terminal and json elsewhere",
+        allowed=("auto", "text", "json"),
+    ),
 }
 
 # Properties of librdkafka that are ours to set: a guarantee rests on each.
@@ -305,6 +315,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     topic_lessons: str
     topic_learner: str
     topic_slices: str
+    topic_control: str
     learner_interval_ms: int
     accept_state_loss: bool
     create_topics: bool
@@ -330,6 +341,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     allow_insecure: bool
     log_level: str
+    log_format: str
     kafka: dict[str, str]
 
     @property
@@ -366,6 +378,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def slices_state_topic(self) -> str:
         """The changelog of what looks at the slices."""
         return f"{self.slices_topic}-state"
+
+    @property
+    def control_topic(self) -> str:
+        """What is done about alerts by itself, and where it was done."""
+        return self.topic_control or f"{self.group}-control"
 
     @property
     def learner_state_topic(self) -> str:

@@ -156,6 +156,13 @@ class BadReference(HeadraceError):
     exit_code = 18
 
 
+class WorkerMissing(HeadraceError):
+    """No worker's page answers where it was looked for."""
+
+    code = "WORKER_MISSING"
+    exit_code = 19
+
+
 class Rejected(HeadraceError):
     """A record that was not scored: it is in the dead letters, with its reason. Never ends a worker."""
 

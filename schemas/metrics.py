@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from headrace.schemas.alert import AlertState, Severity
 from headrace.schemas.dead_letter import Reason
+from headrace.schemas.order import Action, OrderState
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -76,6 +77,8 @@ LABELS: dict[str, Label] = {
     "kind": Label("what an alert is about", "the kinds of alerts"),
     "severity": Label("how much it matters", "three words", tuple(map(str, Severity))),
     "state": Label("what is said of it", "four words", tuple(map(str, AlertState))),
+    "action": Label("what is done about an alert", "four words", tuple(map(str, Action))),
+    "order": Label("what became of it", "three words", tuple(map(str, OrderState))),
     "probe": Label("which page", "three words", ("live", "ready", "started")),
     "version": Label("of Headrace, or of the static model", "one"),
     "python": Label("the version of Python", "one"),
@@ -199,6 +202,13 @@ METRICS: dict[str, Metric] = {
     ),
     "headrace_alerts_open": Metric(
         "gauge", "alerts", "alerts that this worker raised and has not cleared", ("kind", "severity")
+    ),
+    "headrace_actions_total": Metric(
+        "counter",
+        "orders",
+        "what was done about alerts by itself: given or lifted by the worker that raised the alert, applied in a "
+        "partition; published",
+        ("action", "order"),
     ),
     # What this is, and whether it is well.
     "headrace_health": Metric("gauge", "", "1 where the health page says 200, else 0", ("probe",)),

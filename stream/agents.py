@@ -14,6 +14,7 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
+from headrace.models.actions import News
 from headrace.models.learning import Learning
 from headrace.models.pipeline import Effects, Pipeline, Seen
 from headrace.models.state import State
@@ -22,6 +23,7 @@ from headrace.schemas.alert import Alert
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Header, Reason, Rejection
+from headrace.schemas.order import Order
 from headrace.schemas.outcome import By
 from headrace.schemas.trace import TRACEPARENT
 from headrace.stream.commit import Batch, Committer, Output, Outputs
@@ -112,12 +114,14 @@ class Scorer:
             look = partial(self.monitoring.step, messages, memory, next_offset, topic)
             outputs = self._aside(messages, memory, topic, look)
             assert outputs.tally is not None
-            outputs = outputs._replace(tally=outputs.tally._replace(alerts=self.monitoring.told))
+            told = self.monitoring
+            outputs = outputs._replace(tally=outputs.tally._replace(alerts=told.told, orders=told.ordered))
             return self._looked(messages, outputs, memory) if self._traces is not None else outputs
         if topic in self._pipeline.topics[1:]:
             return self._learn(messages, memory, next_offset, topic)
         if self.shared is not None:
             self.shared.adopt(memory)
+        obeyed = self._obey(memory) if messages else None
         breaker, learning = memory.state.breaker, memory.state.learning
         before = breaker.is_open if breaker else False
         known = _known(learning)
@@ -136,8 +140,12 @@ class Scorer:
         others += map(self._outcome, scored.effects.outcomes)
         others += self._lessons(scored.effects, memory)
         others += self._slices(scored.effects, memory)
+        applied = self._applied(obeyed, memory, messages, others)
         if self._pipeline.has_memory:
-            others += memory.keep(scored.effects.change, next_offset, _first(messages, next_offset))
+            change = scored.effects.change
+            if obeyed is not None:
+                change = [{"orders": obeyed.plain()}, *(change or ())]
+            others += memory.keep(change, next_offset, _first(messages, next_offset))
             others += self.reports(memory)
         self.scored += len(scored.places)
         self.rejected += len(scored.rejections)
@@ -167,6 +175,7 @@ class Scorer:
                 scored.effects.scores,
                 scored.predictions[-1] if scored.predictions else None,
                 letters(messages, refused),
+                applied,
                 self._begun,
             )
         )
@@ -184,6 +193,25 @@ class Scorer:
         alerts = self._config.topic_alerts
         others = [one._replace(headers=next(headers)) if one.topic == alerts else one for one in outputs.others]
         return outputs._replace(others=others, size=_size(others), tally=outputs.tally._replace(spans=[spans]))
+
+    def _obey(self, memory: Memory) -> News | None:
+        """Do what was ordered because of alerts, before the next event is scored; return what that was."""
+        orders = None if self.monitoring is None else self.monitoring.orders
+        news = None if orders is None else orders.news(memory)
+        if news is not None and memory.state.learning is not None:
+            memory.state.learning.obey(news.plain())
+        return news
+
+    def _applied(
+        self, news: News | None, memory: Memory, messages: list[Message], others: list[Output]
+    ) -> Sequence[Order]:
+        """Tell what was done because of alerts, and from which event on."""
+        if news is None or self.monitoring is None or self.monitoring.orders is None:
+            return ()
+        orders = self.monitoring.orders
+        applied = orders.applied(news.orders, memory, _first(messages, 0))
+        others += orders.outputs(applied)
+        return applied
 
     def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Writes], Outputs]) -> Outputs:
         """Have a step counted that scores nothing; ``step`` is given what makes its dead letters."""

@@ -21,6 +21,7 @@ from headrace.stream.commit import Committer
 from headrace.stream.dry_run import DryMemories, DryRun
 from headrace.stream.health import Health, Standing
 from headrace.stream.monitoring import Monitoring
+from headrace.stream.orders import Listener as OrderListener
 from headrace.stream.page import Page
 from headrace.stream.poller import Place
 from headrace.stream.registry import CONTENT_TYPE, Labels
@@ -103,7 +104,7 @@ class Worker(faust.App):
         self._gave_back_at = 0.0
         self._state_folder = state_folder
         self._lineage = lineage
-        self._listener: Listener | None = None
+        self._listeners: list[Listener | OrderListener] = []
         # What one worker does for all is no part of a dry run: lessons and slices are published by nobody there.
         lessons = [] if self.shared is None or dry is not None else [self.shared.topic]
         slices = () if self.monitoring is None or dry is not None else self.monitoring.topics
@@ -197,11 +198,15 @@ class Worker(faust.App):
         self.add_future(self.health.beat())
         if self.shared is not None and self.dry is None:
             self.shared.begin(consumer.poller, folder=self._state_folder / self.headrace.group, lineage=self._lineage)
-            self._listener = Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere)
-            self._listener.start()
+            self._listeners.append(Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere))
         if self.monitoring is not None and self.dry is None:
             folder = self._state_folder / self.headrace.group
             self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
+            if self.monitoring.orders is not None and self.pipeline.obeys:
+                given = self.monitoring.orders, self.headrace, self._failed_elsewhere
+                self._listeners.append(OrderListener(*given))
+        for listener in self._listeners:
+            listener.start()
         if self._page is not None:
             self.add_future(self._page.beat())
         consumer.commits = self._committer
@@ -219,15 +224,16 @@ class Worker(faust.App):
             self.shared.give_up()
         if self.monitoring is not None:
             self.monitoring.give_up()
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def on_shutdown(self) -> None:
         """Let go of the producer, last of all."""
         await super().on_shutdown()
-        if self._listener is not None:
-            self._listener.close()
-            await self.loop.run_in_executor(None, self._listener.join, CRASH_SECONDS_MAX)
+        for listener in self._listeners:
+            listener.close()
+        for listener in self._listeners:
+            await self.loop.run_in_executor(None, listener.join, CRASH_SECONDS_MAX)
         if self._page is not None:
             await self._page.close()
         if self._memories is not None:

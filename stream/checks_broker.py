@@ -239,7 +239,7 @@ def topics(patient: Patient) -> Iterator[Finding]:
     outputs = outputs_of(config, inputs, **asked_by(pipeline))
     state = config.state_topic if pipeline.has_memory else ""
     watches = pipeline.watch is not None
-    single = single_of(config, shares=pipeline.shares, watches=watches)
+    single = single_of(config, shares=pipeline.shares, watches=watches, acts=pipeline.acts)
     read_too = [config.topic_acknowledgements] if watches else []
     if both := sorted(set(outputs) & set(inputs)):
         told = f"{both[0]} is read and written by the same pipeline"

@@ -45,7 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except HeadraceError as error:
-        print(f"{error.code}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        if getattr(options, "logs_are_json", False):
+            from headrace.stream import logs  # noqa: PLC0415 - it is loaded by now
+
+            logs.tell(error)
+            sys.exit(error.exit_code)
+        from headrace.stream import terminal  # noqa: PLC0415 - it is wanted here alone
+
+        print(terminal.fitted(f"{error.code}: {error}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -61,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("path", metavar="PATH", help="a Python file, a folder with a pipeline.py, or a module")
     run.add_argument("--dry-run", action="store_true", help="publish and commit nothing; print what would have been")
     run.add_argument("--json", action="store_true", help="with --dry-run: print it as lines of JSON")
+    run.add_argument("--log-format", metavar="auto|text|json", help=OPTIONS["log_format"].text)
     _add_options(run)
     run.set_defaults(command=_run)
 
@@ -121,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     alerts.add_argument("--json", action="store_true", help="list them as JSON lines")
     alerts.add_argument("--by", metavar="NAME", help="who acknowledges (default: the user)")
     alerts.add_argument("--note", default="", metavar="TEXT", help="what is said with it")
+    alerts.add_argument("--log-format", metavar="auto|text|json", help=OPTIONS["log_format"].text)
     alerts.add_argument("--webhook", action="append", metavar="URL", help="gets each alert as JSON; as often as needed")
     alerts.add_argument("--slack", action="append", metavar="URL", help="gets each alert as a message of Slack's")
     _add_options(alerts)
@@ -226,9 +235,9 @@ def _layers(options: argparse.Namespace, environ: Mapping[str, str], **defaults:
     elif options.config:
         raise BadConfig([f"--config {options.config}: no such file"])
     flags = {
-        name: Given(value, f"--{name}")
-        for name in ("broker", "group", "guarantee")
-        if (value := getattr(options, name)) is not None
+        name: Given(value, f"--{name.replace('_', '-')}")
+        for name in ("broker", "group", "guarantee", "log_format")
+        if (value := getattr(options, name, None)) is not None
     }
     for flag, name in (("webhook", "alert_webhooks"), ("slack", "alert_slack_webhooks")):
         if given := getattr(options, flag, None):
@@ -242,10 +251,10 @@ def _run(options: argparse.Namespace) -> int:
         raise BadConfig(["--json: a worker logs to standard error; with --dry-run what it would publish is printed"])
     config = _options(options, os.environ)
     # Late, because the clients take a moment to import, and a wrong option should be told at once.
-    from headrace.stream import failpoint, load  # noqa: PLC0415
-    from headrace.stream.run import run, set_up_logging  # noqa: PLC0415
+    from headrace.stream import failpoint, load, logs  # noqa: PLC0415
+    from headrace.stream.run import run  # noqa: PLC0415
 
-    set_up_logging(config.log_level)
+    options.logs_are_json = logs.set_up(config.log_level, form=config.log_format)
     failpoint.arm(os.environ)
     pipeline, extensions = load.load(options.path)
     run(pipeline, config, extensions=extensions, dry=options.dry_run, as_json=options.json)
@@ -258,10 +267,10 @@ def _demo(options: argparse.Namespace) -> int:
     if options.rate < 1:
         raise BadConfig([f"--rate {options.rate}: allowed is a whole number above zero"])
     if options.produce_only:
-        from headrace.stream.feed import feed as play  # noqa: PLC0415 - late, as above
-        from headrace.stream.run import set_up_logging  # noqa: PLC0415
+        from headrace.stream import logs  # noqa: PLC0415 - late, as above
+        from headrace.stream.feed import feed as play  # noqa: PLC0415
 
-        set_up_logging(config.log_level)
+        options.logs_are_json = logs.set_up(config.log_level, form=config.log_format)
     else:
         from headrace.stream.demo import demo as play  # noqa: PLC0415
 
@@ -295,10 +304,9 @@ def _score(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace) -> int:
     config, positions = _options(options, os.environ), _positions(options)
     rate, speed = _pace(options)
-    from headrace.stream import load, replay  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import load, logs, replay  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    logs.set_up(config.log_level)
     pipeline = load.load_pipeline(options.path)
     replay.main(
         pipeline,
@@ -317,10 +325,9 @@ def _replay(options: argparse.Namespace) -> int:
 
 def _parity(options: argparse.Namespace) -> int:
     config, positions = _options(options, os.environ), _positions(options)
-    from headrace.stream import load, parity  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import load, logs, parity  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    logs.set_up(config.log_level)
     pipeline = load.load_pipeline(options.path)
     parity.main(pipeline, config, Asked(options.topic or pipeline.wire.topic, *positions), as_json=options.json)
     return 0
@@ -328,10 +335,9 @@ def _parity(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     config, positions = _options(options, os.environ), _positions(options)
-    from headrace.stream import explain, load  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import explain, load, logs  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    logs.set_up(config.log_level)
     pipeline = load.load_pipeline(options.path)
     asked = Asked(options.topic or pipeline.wire.topic, *positions)
     explain.main(pipeline, config, options.id, asked, as_json=options.json)
@@ -340,10 +346,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _learn(options: argparse.Namespace) -> int:
     config, positions = _options(options, os.environ), _positions(options)
-    from headrace.stream import drift, load  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import drift, load, logs  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    logs.set_up(config.log_level)
     with drift.to_be_learned() as wanted:
         pipeline = load.load_pipeline(options.path)
     if len(wanted) != 1:
@@ -357,10 +362,9 @@ def _report(options: argparse.Namespace) -> int:
     config = _options(options, os.environ)
     options.warm_up, options.partition = NONE, []  # events are not read
     begin, end, *_ = _positions(options)
-    from headrace.stream import load, report  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import load, logs, report  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    logs.set_up(config.log_level)
     period = report.Period.asked(begin, end)
     pipeline = load.load_pipeline(options.path)
     report.main(pipeline, config, period, out=options.out, force=options.force, as_json=options.json)
@@ -416,10 +420,11 @@ def _alerts(options: argparse.Namespace) -> int:
     if problems:
         raise BadConfig(problems)
     config = _options(options, os.environ)
-    from headrace.stream import alerts  # noqa: PLC0415 - late, as above
-    from headrace.stream.run import set_up_logging  # noqa: PLC0415
+    from headrace.stream import alerts, logs  # noqa: PLC0415 - late, as above
 
-    set_up_logging(config.log_level)
+    # What forwards runs for as long as a worker does, and its logs are collected as a worker's are.
+    form = logs.TEXT if options.action or options.list else config.log_format
+    options.logs_are_json = logs.set_up(config.log_level, form=form)
     if listing:
         alerts.show(config, as_json=options.json)
     elif options.action == "ack":

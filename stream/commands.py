@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.schemas.config import Config
+from headrace.schemas.config import AT_LEAST_ONCE, OPTIONS, Config
 from headrace.schemas.dead_letter import Reason
 from headrace.schemas.errors import BadConfig
 
 PIPELINE = "a Python file, a folder with a pipeline.py, or a module"
 SHELLS = ("bash", "zsh", "fish")
 TEMPLATES = ("fraud", "clicks")
+NOBODY = "nobody:1"  # what stands for a broker that nobody gave
 AsConfig = Callable[..., Config]  # from what was given on the command line, and the environment
 
 
@@ -34,12 +35,56 @@ def add(
     add_options(doctor)
     doctor.set_defaults(command=lambda options: _doctor(options, configured, os.environ))
 
+    dev = commands.add_parser("dev", help="run a pipeline, and begin anew whenever it is saved")
+    dev.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    dev.add_argument("--embedded", action="store_true", help="on a broker inside this process, whatever is configured")
+    dev.add_argument("--log-format", metavar="auto|text|json", help=OPTIONS["log_format"].text)
+    dev.add_argument("--watch", action="append", default=[], metavar="PATH", help="a file or folder to watch, too")
+    add_options(dev)
+    dev.set_defaults(command=lambda options: _dev(options, configured, os.environ))
+
+    _add_top(commands, configured)
     _add_dlq(commands, add_options, configured)
-    _add_schema(commands)
+    _add_schema(commands, add_options, configured)
     _add_topics(commands, add_options, configured)
     completion = commands.add_parser("completion", help="print what a shell needs to complete this command line")
     completion.add_argument("shell", choices=SHELLS, help="source <(headrace completion bash)")
     completion.set_defaults(command=lambda options: _complete(parser, options.shell))
+
+
+def _add_top(commands: Any, configured: AsConfig) -> None:
+    top = commands.add_parser("top", help="show a group at work in the terminal, from its workers' pages")
+    top.add_argument(
+        "urls", nargs="*", metavar="URL", help="of workers' pages, as their lines ready say (default: by web_port)"
+    )
+    top.add_argument("--url", action="append", default=[], metavar="URL", help="the same; as often as needed")
+    top.add_argument("--once", action="store_true", help="print one frame and end, as off a terminal")
+    top.add_argument("--json", action="store_true", help="print one object of JSON and end")
+    top.add_argument("--set", action="append", default=[], metavar="k=v", dest="pairs", help="such as web_port")
+    top.add_argument("--config", metavar="FILE", help="options in TOML (default: headrace.toml, if it is there)")
+    top.set_defaults(command=lambda options: _top(options, configured, os.environ))
+
+
+def _top(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ)
+    from headrace.stream import top  # noqa: PLC0415 - late, as below
+
+    return top.main([*options.urls, *options.url], config, once=options.once, as_json=options.json)
+
+
+def _dev(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    config = configured(options, environ, broker=NOBODY)
+    embedded = options.embedded or config.broker == NOBODY
+    if embedded:
+        # The embedded broker answers to transactions without keeping what they promise.
+        config = configured(options, environ, guarantee=AT_LEAST_ONCE)
+    named = ("broker", "group", "guarantee", "log_format")
+    given = [f"--{name.replace('_', '-')}={value}" for name in named if (value := getattr(options, name))]
+    given += [f"--set={pair}" for pair in options.pairs] + ([f"--config={options.config}"] if options.config else [])
+    from headrace.stream import dev  # noqa: PLC0415 - late, as below
+
+    files = [*options.watch, options.config or "headrace.toml"]
+    return dev.main(options.path, config, given, environ, embedded=embedded, files=files)
 
 
 def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
@@ -60,19 +105,26 @@ def _add_dlq(commands: Any, add_options: Callable[[argparse.ArgumentParser], Non
         add_options(parser)
 
 
-def _add_schema(commands: Any) -> None:
-    schema = commands.add_parser("schema", help="say whether today's events can be read as those of before")
-    schema.set_defaults(command=_schema)
+def _add_schema(commands: Any, add_options: Callable[[argparse.ArgumentParser], None], configured: AsConfig) -> None:
+    schema = commands.add_parser("schema", help="say what is on the wire, and whether events of before can be read")
+    schema.set_defaults(command=lambda options: _schema(options, configured, os.environ))
     whats = schema.add_subparsers(required=True, metavar="WHAT", dest="what")
     show = whats.add_parser("show", help="print the class of the events as JSON Schema, to be kept")
     check = whats.add_parser("check", help="compare it with a schema that was kept, or read events that were")
-    for parser in (show, check):
+    asyncapi = whats.add_parser("asyncapi", help="describe the topics that it reads and writes, as AsyncAPI 3.0")
+    for parser in (show, check, asyncapi):
         parser.add_argument("path", metavar="PIPELINE", help=PIPELINE)
+    add_options(asyncapi)
     check.add_argument("old", metavar="OLD", help="what schema show printed before, or events as lines of JSON")
     check.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _schema(options: argparse.Namespace) -> int:
+def _schema(options: argparse.Namespace, configured: AsConfig, environ: Mapping[str, str]) -> int:
+    if options.what == "asyncapi":
+        config = configured(options, environ)
+        from headrace.stream import asyncapi  # noqa: PLC0415 - late, as below
+
+        return asyncapi.main(options.path, config)
     from headrace.stream import schema  # noqa: PLC0415 - late, as below
 
     if options.what == "show":

@@ -342,6 +342,11 @@ class Committer:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._committing is not None and self._loop is not None:
+            # Its offsets are on their way, and what was carried out meanwhile is not among them. If nothing came any
+            # more, nobody else would ask for the next commit.
+            self._timer = self._loop.call_later(ROOM_SECONDS, self._on_timer)
+            return
         self.commit_soon()
 
     def _produce(self, outputs: Outputs, sent: int) -> int:

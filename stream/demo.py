@@ -6,6 +6,7 @@ between their times divided by some ten thousands, so that labels which come a w
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from headrace.models.quality import Quality
 from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
+from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
 from headrace.stream.shows import SHOWS, Show
 
@@ -275,6 +277,7 @@ def _worker(
     command += ["--set", f"web_port={config.web_port}", "--set", f"web_host={config.web_host}"]
     command += ["--set", f"page={str(config.page).lower()}"]
     command += ["--set", f"kafka.fetch.wait.max.ms={FETCH_WAIT_MS}"]
+    command += ["--log-format", "text"]  # where it goes wrong, a person is shown what it said
     command += ["--set", "event_ahead_max_ms=0"]  # compressed time may be ahead of ours
     worker = subprocess.Popen(  # noqa: S603 - our own command line, no shell
         command,
@@ -337,10 +340,14 @@ def _watch(
         outcomes, reading.outcomes = reading.outcomes, []
         judging.take(outcomes)
         p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (float("nan"), float("nan"))
-        say(
+        line = (
             f"{second:4d} s  in {producing.sent - sent:7,}/s   out {reading.seen - seen:7,}/s   "
-            f"latency p50 {p50:6.1f} ms  p99 {p99:6.1f} ms{judging.lately}"
+            f"latency p50 {p50:6.1f} ms  p99 {p99:6.1f} ms"
         )
+        lately = judging.lately
+        # One line where it fits, and a line of its own where a terminal is narrow.
+        narrow = sys.stdout.isatty() and len(line + lately) > shutil.get_terminal_size().columns
+        say(f"{line}\n     {lately}" if narrow and lately else f"{line}{lately}")
         sent, seen = producing.sent, reading.seen
         if producing.changed and changed_at is None:
             changed_at = time.monotonic()
@@ -353,7 +360,7 @@ def _watch(
             for one in list(reading.last):
                 model = f"{one['model']} {one['version']}"
                 both = f"static {one['static']:.4f}  online {one['online']:.4f}"
-                say(f"        {one['id']:>12}  score {one['score']:.4f}  ({both}), model {model}")
+                say(f"        {one['id']:>10}  score {one['score']:.4f}  ({both}), model {model}")
         reading.before_ms.extend(latencies)
         if until is not None and time.monotonic() >= until:
             return
@@ -420,7 +427,7 @@ def _shown(number: float | None) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - this is a program to look at
+    print(terminal.fitted(text), flush=True)  # noqa: T201 - this is a program to look at
 
 
 def _silent(text: str) -> None:

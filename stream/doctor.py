@@ -10,6 +10,7 @@ from headrace.stream import checks_broker, checks_here, terminal
 from headrace.stream.clients import kafka_error
 from headrace.stream.finding import Examine, Finding, Patient, Verdict, warn
 
+COLUMN = 30  # where what was found begins
 EXIT_CODES = {Verdict.OK: 0, Verdict.SKIP: 0, Verdict.WARN: 1, Verdict.FAIL: 2}
 
 
@@ -180,16 +181,18 @@ def main(path: str, configured: Callable[[], Config], *, as_json: bool, every: b
         elif every or one.verdict not in EASY:
             _print(one)
     if not as_json:
-        terminal.line(summary(found))
+        terminal.line(terminal.fitted(summary(found)))
     return max(EXIT_CODES[one.verdict] for one in found)
 
 
 def _print(one: Finding) -> None:
     colour = terminal.coloured()
-    verdict = terminal.painted(f"{one.verdict.value:4}", one.verdict.value, colour=colour)
-    terminal.line(f"{verdict}  {one.check:24}{CHECKS[one.check] if one.verdict in EASY else one.what}".rstrip())
+    said = f"{one.verdict.value:4}  {one.check:24}{CHECKS[one.check] if one.verdict in EASY else one.what}".rstrip()
+    said = terminal.fitted(said, hang=COLUMN)
+    terminal.line(terminal.painted(said[:4], one.verdict.value, colour=colour) + said[4:])
     if one.hint:
-        terminal.line(terminal.painted(f"{'':30}{one.hint}", "faint", colour=colour))
+        hint = terminal.fitted(f"{'':{COLUMN}}{one.hint}", hang=COLUMN)
+        terminal.line(terminal.painted(hint, "faint", colour=colour))
 
 
 EASY = (Verdict.OK, Verdict.SKIP)

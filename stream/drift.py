@@ -1,7 +1,7 @@
 """What is watched, as a page says it; and what is usual, learned from events and kept in a file beside the page."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from headrace.schemas.codec import EventCodec
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BadReference
 from headrace.schemas.event import Event
+from headrace.schemas.order import Action
 from headrace.schemas.position import Asked
 from headrace.stream.artifact import beside
 from headrace.stream.files import open_source
@@ -31,6 +32,7 @@ class Wanted(NamedTuple):
     slices: tuple[str, ...]
     every: str
     warm_up: str | None = None
+    season: str | None = None
 
 
 _learning: list[Wanted] | None = None  # what pages asked for, while there is somebody who learns it
@@ -43,6 +45,11 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     slices: Sequence[str] = (),
     every: str = "10s",
     warm_up: str | None = None,
+    when: Mapping[str, Action | Sequence[Action]] | None = None,
+    detectors: Mapping[str, Any] | None = None,
+    against: str | None = None,
+    season: str | None = None,
+    reasons: bool = False,
 ) -> Watch | None:
     """Watch the stream for changes, against what is usual: for ``Pipeline(watch=...)``.
 
@@ -51,6 +58,10 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     long it runs: ``"1 per week"``, ``"2 per day"``. ``slices`` are fields of which the frequent values are watched on
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
+    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
+    River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``. ``against="last 7d"`` has what is
+    usual follow the stream, from the reference on. ``season="1d"`` compares with the same hour of other days.
+    ``reasons`` has it watched too which feature contributed most to each score.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -59,7 +70,7 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     """
     path = beside(reference, sys._getframe(1).f_globals.get("__file__"))  # noqa: SLF001 - who says the path
     if _learning is not None:
-        _learning.append(Wanted(path, tuple(slices), every, warm_up))
+        _learning.append(Wanted(path, tuple(slices), every, warm_up, season))
         return None
     data = read(path)
     lacking = [field for field in slices if field not in data["slices"]]
@@ -69,7 +80,15 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        return watch_of(data, false_alarms=false_alarms, every=every, warm_up=warm_up)
+        given: dict[str, Any] = {
+            "every": every,
+            "warm_up": warm_up,
+            "when": when,
+            "detectors": detectors,
+            "against": against,
+            "reasons": reasons,
+        }
+        return watch_of(data, false_alarms=false_alarms, season=season, **given)
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 
@@ -131,7 +150,7 @@ def learned(pipeline: Pipeline, wanted: Wanted, batches: Iterable[Sequence[Event
 
 def _written(gathering: Gathering, wanted: Wanted, told: str) -> str:
     try:
-        data = gathering.data(every=wanted.every)
+        data = gathering.data(every=wanted.every, season=wanted.season)
     except ValueError as error:
         raise BadReference(f"{told}: {error}") from error
     fresh = wanted.path.with_suffix(".new")

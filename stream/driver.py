@@ -33,7 +33,7 @@ from headrace.stream.traces import Spans, Traces
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
 BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
 PREDICTIONS, DEAD_LETTERS, ALERTS = "predictions", "dead-letters", "alerts"
-OUTCOMES, QUALITY = "outcomes", "quality"
+OUTCOMES, QUALITY, CONTROL = "outcomes", "quality", "control"
 FROM_EVENT: Any = object()  # the key is the event's own key field
 
 Headers = Mapping[str, str | bytes | None] | Iterable[Header] | None
@@ -130,6 +130,7 @@ class Driver:
             ALERTS: self._config.topic_alerts,
             OUTCOMES: self._config.topic_outcomes,
             QUALITY: self._config.topic_quality,
+            CONTROL: self._config.control_topic,
         }
         self.auto_commit = auto_commit
         self.clock = clock if isinstance(clock, int | float) else _time(clock)
@@ -150,7 +151,7 @@ class Driver:
     def __repr__(self) -> str:
         many = {role: len(self._published[topic]) for role, topic in self._roles.items()}
         counts = ", ".join(
-            f"{role} {count}" for role, count in many.items() if count or role not in (OUTCOMES, QUALITY)
+            f"{role} {count}" for role, count in many.items() if count or role not in (OUTCOMES, QUALITY, CONTROL)
         )
         return f"<Driver {self.pipeline.name}: {counts}>"
 
@@ -278,6 +279,7 @@ class Driver:
         self._scorer = Scorer(pipeline, self._config, bytes_max, self._shared, self._monitoring, traces=self._traces)
         if self._monitoring is not None:
             self._tower = self._looking(self._monitoring)
+            self._hear(self._monitoring, 0)
         if self._shared is not None:
             self._course = self._trained(self._shared)
             self._tell(self._shared)
@@ -325,9 +327,16 @@ class Driver:
         kept = _Changelog(cast(Pipeline, monitoring.tower), config, self._published[config.state_topic])
         return kept.memory(0, Where({monitoring.topic: self._looked}) if self._looked else None)
 
+    def _hear(self, monitoring: Monitoring, begin: int) -> None:
+        """Follow what was ordered from now on."""
+        if monitoring.orders is not None:
+            monitoring.orders.hear([one.value for one in self._published[monitoring.orders.topic][begin:]])
+            monitoring.orders.caught_up.set()
+
     def _look(self, monitoring: Monitoring) -> None:
         """Look at the slices that were committed, and commit that."""
         records, done = self._published[monitoring.topic], self._looked
+        ordered = len(self._published[self._config.control_topic])
         messages = [
             Message(
                 topic=monitoring.topic,
@@ -345,6 +354,7 @@ class Driver:
             self._looked = len(records)
             for spans in outputs.tally.spans if outputs.tally is not None else ():
                 spans.published()
+        self._hear(monitoring, ordered)
 
     def _learn(self, shared: Shared) -> None:
         """Learn the lessons that were committed, and commit that."""
@@ -427,6 +437,11 @@ class Driver:
     def alerts(self) -> list[dict[str, Any]]:
         """Every alert."""
         return [msgspec.json.decode(made.value or b"") for made in self.published(ALERTS)]
+
+    @property
+    def orders(self) -> list[dict[str, Any]]:
+        """What was done about alerts by itself, and in which partition from which event on."""
+        return [msgspec.json.decode(made.value or b"") for made in self.published(CONTROL)]
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:

@@ -7,18 +7,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from headrace.models import snapshot
+from headrace.models.change import Remembered
 from headrace.models.features import Floats
+from headrace.models.keeper import Wanted
 from headrace.models.keyed import KeyedFeature
-from headrace.models.learning import Learning
+from headrace.models.memory import Array, Ints
 from headrace.models.pipeline import Pipeline, Seen
-from headrace.models.state import State
+from headrace.models.state import State, Table
+from headrace.models.targets import Target
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import CONNECT, OURS
@@ -386,8 +389,11 @@ class History(Found):
         if key == HEAD and self.head is not None and (data := self.snapshot()) is not None:
             self.states[self.head["offset"]] = (self.head["fingerprint"], data)
 
-    def before(self, pipeline: Pipeline, identity: Any) -> Learning | None:
-        """Return what had been learned when the event of this id was scored; None where too little is left."""
+    def before(self, pipeline: Pipeline, identity: Any) -> State | None:
+        """Return what was remembered when the event of this id was scored; None where too little is left.
+
+        Other events that were scored in the same step are not in it, whether they came before this one or after it.
+        """
         moment, rest = self._scored_in(identity)
         if moment is None:
             return None
@@ -404,7 +410,7 @@ class History(Found):
                 at = change.next_offset
             if at == moment:
                 state.take(rest)
-                return state.learning
+                return state
         return None
 
     def _scored_in(self, identity: Any) -> tuple[int | None, list[Any]]:
@@ -415,15 +421,35 @@ class History(Found):
             for place, part in enumerate(parts):
                 if "scored" in part and identity in part["scored"]["ids"]:
                     # Of one part of a step all events are scored with what was known before it: its own `events` come
-                    # in a part with it.
-                    return offset, parts[:place]
+                    # in the part before this one.
+                    return offset, parts[: place - 1]
         return None, []
 
 
-def _learned(
-    pipeline: Pipeline, config: Config, number: int, identity: Any, shelf: Shelf
-) -> tuple[Learning | None, str]:
-    """Return what had been learned when an event was scored, or why nobody knows."""
+class Then:
+    """A table as it is made again from events alone, with what it had heard of labels when an event was scored."""
+
+    def __init__(self, table: Table, then: Table) -> None:
+        self._table, self._then = table, then
+        self.missed: list[Ints] = []  # the places of events that came too late
+
+    def step(self, at: Floats, fields: Remembered) -> dict[Wanted, Array]:
+        """Return what is wanted, as it was before the event."""
+        made, then = self._table.step(at, fields), self._then.step(at, fields)
+        self.missed = self._table.missed
+        return {one: then[one] if isinstance(one, Target) else column for one, column in made.items()}
+
+
+def as_then(pipeline: Pipeline, state: State, then: State) -> None:
+    """Let a state that was made from events know by labels what another one did."""
+    state.learning = then.learning
+    tables = cast("Any", state.tables)
+    if pipeline.targets:
+        tables |= {keys: Then(table, then.tables[keys]) for keys, table in state.tables.items()}
+
+
+def _known(pipeline: Pipeline, config: Config, number: int, identity: Any, shelf: Shelf) -> tuple[State | None, str]:
+    """Return what was known by labels when an event was scored, or why nobody can tell."""
     history = History()
     try:
         log = shelf.asking.logs(config.state_topic).get(number)
@@ -432,11 +458,11 @@ def _learned(
     try:
         for message in shelf.records(config.state_topic, {} if log is None else {number: log}):
             history.take(message.key() or b"", message.value())
-        learning = history.before(pipeline, identity)
+        then = history.before(pipeline, identity)
     except (snapshot.Unreadable, struct.error, KeyError, TypeError, ValueError, IndexError) as error:
         return None, f"the changelog {config.state_topic} cannot be read: {error}"
     why = f"the changelog {config.state_topic}[{number}] no longer leads to the step in which it was scored"
-    return learning, "" if learning is not None else why
+    return then, "" if then is not None else why
 
 
 # The story.
@@ -484,7 +510,7 @@ def _computed(pipeline: Pipeline, config: Config, message: Message, asked: Asked
     (span,) = found.spans
     bytes_max = topics.bytes_max(config, config.topic_predictions, create=False)
     scorer = Scorer(pipeline, config, {config.topic_predictions: bytes_max})
-    state, why = pipeline.fresh(waits=False), ""
+    state, why = pipeline.fresh(waits=bool(pipeline.targets)), ""
     watch = Watch(pipeline, list(state.tables), message)
     for messages in shelf.reader.read(asked.topic, number, span.warm, span.begin, count=config.batch_count_max):
         scorer.remember(messages, state)
@@ -492,10 +518,10 @@ def _computed(pipeline: Pipeline, config: Config, message: Message, asked: Asked
             watch.take(one)
     story.past = watch.past(state)
     story.recomputed = "the events before it" if pipeline.has_memory else "the event alone"
-    if pipeline.labels is not None and pipeline.online is not None:
-        learning, why = _learned(pipeline, config, number, story.id, shelf)
-        if learning is not None:
-            state.learning = learning
+    if pipeline.labels is not None and (pipeline.online is not None or pipeline.targets):
+        then, why = _known(pipeline, config, number, story.id, shelf)
+        if then is not None:
+            as_then(pipeline, state, then)
             story.recomputed = f"the events before it, and what had been learned by then ({config.state_topic})"
         else:
             story.recomputed = ""
@@ -510,8 +536,15 @@ def _computed(pipeline: Pipeline, config: Config, message: Message, asked: Asked
     for rejection in scored.rejections:
         story.rejected = Rejected(rejection.reason, rejection.message)
         story.score = story.static = story.online = None
+    if not story.recomputed and pipeline.targets:
+        # Nor can what looks back at labels, and the models that read it.
+        story.static = None
+        story.features = [
+            msgspec.structs.replace(one, value=None) if one.name in pipeline.targets else one for one in story.features
+        ]
     if not story.recomputed and not scored.rejections:
-        story.notes.append(f"the learner's score is not computed again: {why}")
+        what = "scores are" if pipeline.targets else "learner's score is"
+        story.notes.append(f"the {what} not computed again: {why}")
     return scored
 
 
@@ -551,7 +584,9 @@ def _add_published(
             story.weight, story.flags = None, was.get("flags", [])
             told = msgspec.convert(was.get("reasons", []), list[Contribution])
             story.reasons = told
-            if story.static != was.get("static"):
+            if pipeline.targets:
+                story.static = was.get("static")
+            elif story.static != was.get("static"):
                 story.differences["static"] = (was.get("static"), story.static)
         elif scored.outputs.values:
             story.same_bits = scored.outputs.values[0] == raw

@@ -112,6 +112,7 @@ Scores {what}, with [pipeline.py](pipeline.py): the events, the features, the mo
 make test                       # the pipeline in tests, without a broker
 headrace demo {example}         # the example that it began as, at work
 headrace score . events.jsonl   # this pipeline on the sample of events
+headrace dev . --embedded       # this pipeline at work, and anew whenever it is saved
 headrace doctor .               # what is wrong before the start, on the broker of headrace.toml
 headrace run .
 ```
@@ -141,6 +142,7 @@ def main(name: str, *, template: str) -> int:
         (f"cd {folder} && make test", "the pipeline in tests, without a broker"),
         (f"headrace demo {chosen.example}", "the example that it began as, at work"),
         ("headrace score . events.jsonl", "this pipeline on the sample"),
+        ("headrace dev . --embedded", "this pipeline at work, and anew whenever you save it"),
     ):
         terminal.line(f"    {command:34}# {why}")
     return 0

@@ -37,7 +37,7 @@ def extends(function: Extending) -> Extending:
     ...     async def hello(view, request):
     ...         return view.text("hello")
     """
-    vars(function)["headrace_extends"] = True
+    vars(function)["extends_worker"] = True
     return function
 
 
@@ -59,9 +59,7 @@ def load(name: str) -> Application:
     if len(found) != 1:
         what = "no Pipeline" if not found else f"{len(found)} pipelines"
         raise BadPipeline([f"{module.__file__}: {what} at its top level; write pipeline = Pipeline(...), once"])
-    extensions = {
-        id(value): value for value in vars(module).values() if getattr(value, "headrace_extends", None) is True
-    }
+    extensions = {id(value): value for value in vars(module).values() if getattr(value, "extends_worker", None) is True}
     return Application(found[0], tuple(extensions.values()))
 
 

@@ -28,8 +28,10 @@ from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
 from headrace.schemas.dead_letter import Reason, Rejection
+from headrace.schemas.order import Order
 from headrace.stream import clients
 from headrace.stream.commit import Output, Outputs
+from headrace.stream.orders import Orders
 from headrace.stream.poller import Poller
 from headrace.stream.state import Memories, Memory
 
@@ -102,6 +104,8 @@ class Monitoring:
         self._plain: Producer | None = None  # for what needs no transaction
         self._partitions = partitions
         self.told: list[Alert] = []  # by the last step
+        self.ordered: list[Order] = []
+        self.orders = Orders(pipeline.name, config) if pipeline.acts else None
         self._watch = pipeline.watch
         self._config = config
         self._bytes_max = bytes_max
@@ -143,7 +147,7 @@ class Monitoring:
 
     def step(self, messages: list[Message], memory: Memory, next_offset: int, topic: str, letter: Letter) -> Outputs:
         """Look at slices, or pass acknowledgements on; ``letter`` makes a dead letter."""
-        self.told = []
+        self.told, self.ordered = [], []
         if topic == self.acknowledgements:
             return self._pass_on(messages, letter)
         monitor, others, said = cast(Monitor, memory.state), [], []
@@ -159,6 +163,9 @@ class Monitoring:
         for alert in alerts:
             self._tell(alert)
         others += [Output(self._config.topic_alerts, alert.id, encode(alert)) for alert in alerts]
+        if self.orders is not None:
+            self.ordered = monitor.orders()
+            others += self.orders.given(self.ordered)
         first = messages[0].offset() if messages else next_offset
         assert first is not None
         others += memory.keep(said or None, next_offset, first)

@@ -476,6 +476,13 @@ def prepared(pipeline: Pipeline, config: Config) -> Config:
                 "arrived when an event was scored, and those are not kept"
             ]
         )
+    if pipeline.obeys:
+        raise BadSlice(
+            [
+                f"{pipeline.name} does something about alerts by itself: its scores hang on when each partition did, "
+                f"and a replay reads {pipeline.wire.topic} alone"
+            ]
+        )
     return with_group(pipeline, config)
 
 

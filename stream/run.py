@@ -146,7 +146,9 @@ async def _run(
         await worker.stop()
     if (error := worker.failed or worker.crash_reason) is not None:
         raise _named(error)
-    log.info("stopped: %d events scored, %d dead letters", worker.scorer.scored, worker.scorer.rejected)
+    scored, rejected = worker.scorer.scored, worker.scorer.rejected
+    counts = {"scored": scored, "dead_letters": rejected}
+    log.info("stopped: %d events scored, %d dead letters", scored, rejected, extra=counts)
 
 
 async def _start(worker: Worker, config: Config) -> None:
@@ -170,6 +172,13 @@ async def _announce(worker: Worker, config: Config) -> None:
         "dry run" if worker.dry is not None else config.guarantee,
         config.instance,
         where,
+        extra={
+            "pipeline": worker.pipeline.name,
+            "group": config.group,
+            "instance": config.instance,
+            "guarantee": config.guarantee,
+            "port": worker.conf.web_port if config.web_port >= 0 else None,
+        },
     )
 
 
@@ -212,15 +221,3 @@ def _named(error: BaseException) -> BaseException:
     return HeadraceError(
         f"the worker stopped: {type(error).__name__}: {error}; what was not committed is scored again after a restart"
     )
-
-
-def set_up_logging(level: str, stream: Any = None) -> None:
-    """Log one line per event of note, to standard error."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("headrace").setLevel(level.upper())
-    # Faust tells a person who runs it what it does step by step; here that is for debugging.
-    quiet = logging.DEBUG if level == "debug" else logging.ERROR
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(quiet)

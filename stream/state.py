@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -722,6 +722,13 @@ class Found:
             return None
 
 
+class Takes(Protocol):
+    """What takes in the records of a partition, one after the other."""
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Take one record in."""
+
+
 class Tail:
     """Reads one partition of a topic to its end, and on."""
 
@@ -772,7 +779,7 @@ class Tail:
         # A transaction that ended since the end was met has more to read.
         return len(ends) == 1 and self._end >= ends.pop()
 
-    def read(self, found: Found) -> bool:
+    def read(self, found: "Takes") -> bool:
         """Take in what is there; True at the end of what is there."""
         first = self._consumer.poll(0.2)
         # The first record alone, and then what else is there: asking for many would wait until there are.

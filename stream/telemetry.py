@@ -20,6 +20,7 @@ from headrace.models.state import State
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.dead_letter import Rejection
 from headrace.schemas.metrics import NUMBERS
+from headrace.schemas.order import Order
 from headrace.stream.poller import Place
 from headrace.stream.registry import Labels, Registry
 from headrace.stream.traces import Spans
@@ -92,6 +93,7 @@ class Tally(NamedTuple):
     scores: Sequence[tuple[str, Floats]] = ()  # by model
     newest: Any = None  # the last prediction
     letters: Sequence[Letter] = ()  # the last dead letters
+    orders: Sequence[Order] = ()  # given because of alerts, or followed
     spans: Sequence[Spans] = ()  # where events are traced
 
 
@@ -215,6 +217,8 @@ class Telemetry:
                 outcomes.update(tally.outcomes)
             if tally.alerts:
                 self._hear(tally.alerts)
+            for order in tally.orders:
+                registry.add("headrace_actions_total", 1, order.action.value, order.state.value)
             self.letters.extend((now, letter) for letter in tally.letters)
         self.predictions.extend((now, tally.newest) for tally in tallies[-NEWEST_COUNT:] if tally.newest is not None)
         for place, event_at in newest.items():

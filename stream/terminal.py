@@ -1,7 +1,9 @@
 """What is printed for a person, and what for a program."""
 
 import os
+import shutil
 import sys
+import textwrap
 from typing import Any, TextIO
 
 import msgspec
@@ -22,6 +24,29 @@ def painted(text: str, paint: str, *, colour: bool) -> str:
     ('well', '\x1b[32mwell\x1b[0m')
     """
     return f"\x1b[{PAINTS[paint]}m{text}\x1b[0m" if colour else text
+
+
+def fitted(text: str, stream: TextIO | None = None, *, hang: int | None = None) -> str:
+    """Return a text whose lines break between words where a terminal would break them anywhere; elsewhere as it is."""
+    if not (stream or sys.stdout).isatty():
+        return text
+    return "\n".join(broken(one, shutil.get_terminal_size().columns, hang=hang) for one in text.split("\n"))
+
+
+def broken(text: str, width: int, *, hang: int | None = None) -> str:
+    """Return a line in pieces that are no wider; those after the first begin at ``hang``, or a little further in.
+
+    >>> print(broken("    amount moved up, by a third of its spread", 26))
+        amount moved up, by a
+          third of its spread
+    """
+    if len(text) <= width:
+        return text
+    into = " " * (len(text) - len(text.lstrip()))
+    deeper = f"{into}  " if hang is None else " " * hang
+    # No word is broken: an address or the name of a file is there to be copied.
+    wrapper = textwrap.TextWrapper(width, into, deeper, break_on_hyphens=False, break_long_words=False)
+    return wrapper.fill(text.strip())
 
 
 def line(text: str = "") -> None:

@@ -48,7 +48,7 @@ def planned(
     """
     inputs, watches = list(pipeline.topics), pipeline.watch is not None
     outputs = outputs_of(config, inputs, **asked_by(pipeline))
-    single = single_of(config, shares=pipeline.shares, watches=watches)
+    single = single_of(config, shares=pipeline.shares, watches=watches, acts=pipeline.acts)
     events, state = known.get(inputs[0]), config.state_topic if pipeline.has_memory else ""
     wanted = partitions or (events.partitions if events is not None else config.topic_partitions)
     keyed = bool(state) or len(inputs) > 1

@@ -26,6 +26,7 @@ STATE_PROPERTIES = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20),
 # What one worker does for all partitions, by the option's name: what is handed in, what is told, and the changelog.
 _LEARNER_TOPICS = ("lessons_topic", "learner_topic", "learner_state_topic")
 _WATCH_TOPICS = ("slices_topic", "slices_state_topic")
+_ACTION_TOPICS = ("control_topic",)
 _IN_PASSING = ("lessons_topic", "slices_topic")  # read once, and kept as long as any record
 
 
@@ -37,19 +38,21 @@ def prepare(
     learns: bool = False,
     shares: bool = False,
     watches: bool = False,
+    acts: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Wait for the broker, see to it that every topic is there, and return the largest record of each output.
 
     With ``state`` there is a changelog, which has as many partitions as the input. Where partitions share a learner
-    (``shares``), or the stream is watched (``watches``), there are topics for that, each of one partition. A broker
-    that is not there yet is waited for, however long it takes: the order in which things start is nobody's duty.
+    (``shares``), the stream is watched (``watches``), or something is done about alerts (``acts``), there are topics
+    for that, each of one partition. A broker that is not there yet is waited for, however long it takes: the order in
+    which things start is nobody's duty.
     """
     heard: deque[KafkaError] = deque(maxlen=1)  # a refused password comes this way, not as an answer
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
-    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches)
-    single = single_of(config, shares=shares, watches=watches)
+    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches, acts=acts)
+    single = single_of(config, shares=shares, watches=watches, acts=acts)
     read_too = [config.topic_acknowledgements] if watches else []
     if doubled := sorted({topic for topic in outputs if outputs.count(topic) > 1}):
         raise TopicMissing(f"topic {doubled[0]!r} is written for two purposes; set topic_lessons or another")
@@ -104,6 +107,7 @@ def look(
     learns: bool = False,
     shares: bool = False,
     watches: bool = False,
+    acts: bool = False,
 ) -> dict[str, int]:
     """Wait for the broker and for the input to be there; make nothing. Return the largest record of each output."""
     heard: deque[KafkaError] = deque(maxlen=1)
@@ -111,7 +115,7 @@ def look(
     cluster, known = _known(admin, config, lambda: False, heard)
     if missing := [topic for topic in inputs if topic not in known]:
         raise TopicMissing(f"on {config.broker} there is no topic {', '.join(missing)}, and a dry run makes none")
-    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches)
+    outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches, acts=acts)
     limits = dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
     there = [topic for topic in outputs if topic in known]
     return limits | (_bytes_max(admin, there) if there and not cluster.startswith(MOCK_CLUSTER) else {})
@@ -124,6 +128,7 @@ def asked_by(pipeline: Pipeline) -> dict[str, bool]:
         "learns": pipeline.learns,
         "shares": pipeline.shares,
         "watches": pipeline.watch is not None,
+        "acts": pipeline.acts,
     }
 
 
@@ -135,6 +140,7 @@ def outputs_of(
     learns: bool = False,
     shares: bool = False,
     watches: bool = False,
+    acts: bool = False,
 ) -> list[str]:
     """Return the topics that a pipeline writes, those that it reads again last."""
     outputs = [config.topic_predictions, config.topic_alerts, config.topic_dead_letters]
@@ -144,14 +150,15 @@ def outputs_of(
         outputs.append(config.topic_quality)
     if state:
         outputs.append(config.state_topic)
-    for topics, asked in ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches)):
+    for topics, asked in ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches), (_ACTION_TOPICS, acts)):
         outputs += [getattr(config, name) for name in topics if asked]
     return outputs
 
 
-def single_of(config: Config, *, shares: bool, watches: bool) -> dict[str, Mapping[str, str]]:
+def single_of(config: Config, *, shares: bool, watches: bool, acts: bool) -> dict[str, Mapping[str, str]]:
     """Return the topics of one partition, which one worker reads for all, with the properties that they need."""
-    names = [*(_LEARNER_TOPICS if shares else ()), *(_WATCH_TOPICS if watches else ())]
+    asked = ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches), (_ACTION_TOPICS, acts))
+    names = [name for topics, there in asked if there for name in topics]
     return {getattr(config, name): {} if name in _IN_PASSING else STATE_PROPERTIES for name in names}
 
 
@@ -195,7 +202,8 @@ def _create_single(
         if there != 1:
             raise PartitionsChanged(
                 f"{topic} has {there} partitions: what one worker learns, or looks at, for all has one order. Make the "
-                "topic anew with one partition, or name another by topic_lessons, topic_learner or topic_slices"
+                "topic anew with one partition, or name another by topic_lessons, topic_learner, topic_slices or "
+                "topic_control"
             )
 
 

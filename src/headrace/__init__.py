@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headrace.models.actions import ask_for_retraining, fall_back, restart_learner, reweight
     from headrace.models.brake import Brake
     from headrace.models.combine import by_recent_loss, online_only, stacked, static_only, until_proven
     from headrace.models.fallback import Fallback
@@ -41,12 +42,14 @@ __all__ = [
     "Model",
     "Pipeline",
     "Static",
+    "ask_for_retraining",
     "by_recent_loss",
     "code",
     "cyclic",
     "differs",
     "distance_km",
     "extends",
+    "fall_back",
     "feature",
     "field",
     "hashed",
@@ -55,6 +58,8 @@ __all__ = [
     "one_hot",
     "online_only",
     "per",
+    "restart_learner",
+    "reweight",
     "save_static",
     "stacked",
     "static_only",
@@ -64,6 +69,7 @@ __version__ = "0.1.0"
 
 # Loaded when a name is first used: the command line imports this package too, and numpy and River take a second.
 _HOMES = {
+    "models.actions": ("ask_for_retraining", "fall_back", "restart_learner", "reweight"),
     "models.brake": ("Brake",),
     "models.combine": ("by_recent_loss", "online_only", "stacked", "static_only", "until_proven"),
     "models.fallback": ("Fallback",),

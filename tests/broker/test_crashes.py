@@ -5,10 +5,10 @@ import time
 
 import pytest
 from faults.nemesis import Nemesis
-from faults.proxy import END_TXN
+from faults.proxy import END_TXN, PRODUCE
 from faults.stage import SETTINGS, Stage
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 
 def test_f01_a_worker_killed_between_produce_and_commit_leaves_nothing_that_anybody_can_read(
@@ -113,3 +113,20 @@ def test_f10_a_commit_whose_answer_is_lost_is_neither_repeated_nor_forgotten(
     stage.wait_for(ledger.outputs)
     stage.judge(ledger)
     assert broker.proxy.dropped > before
+
+
+def test_at_least_once_a_send_whose_answer_is_lost_is_repeated_and_published_once(stage: Stage, broker, form) -> None:
+    # No transaction hides a repetition here: it is the broker that drops it.
+    generator = stage.generator()
+    stage.watch(generator.ledger)
+    # An answer that is taken away is one of a worker: the generator goes to the broker itself.
+    worker = stage.worker(broker=broker.proxy.address, guarantee="at-least-once").start().wait_until_ready()
+    generator.start(1_000_000, rate=1_000)
+    for _ in range(form.of(2, 10)):
+        dropped = broker.proxy.dropped
+        broker.proxy.drop_responses(PRODUCE, 1, close_too=True)
+        stage.wait_until(lambda dropped=dropped: broker.proxy.dropped > dropped, lambda: "no answer was dropped")
+    ledger = generator.stop()
+    stage.wait_for(ledger.outputs)
+    stage.judge(ledger)
+    assert worker.alive, worker.tail

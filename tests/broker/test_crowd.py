@@ -14,6 +14,7 @@ FAULTS = Path(recount.__file__).parent
 LIMIT_MIB, LIMIT_KEY_BYTES = 120, 700  # a worker, and per key that may be there; a snapshot in the making is in it
 
 
+@pytest.mark.alone
 def test_f42_ten_million_keys_take_the_memory_and_the_time_of_those_that_may_be_there(form) -> None:
     keys, keys_max = form.of(600_000, 10_000_000), form.of(20_000, 2_000_000)
     command = [sys.executable, str(FAULTS / "crowd.py"), str(keys), str(keys_max)]

@@ -9,7 +9,7 @@ from faults.stage import Stage
 
 from headrace.schemas.dead_letter import Reason
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 
 def _free_port() -> int:

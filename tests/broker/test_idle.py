@@ -6,7 +6,7 @@ import pytest
 from faults import reader
 from faults.stage import Stage
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 
 def test_f46_an_idle_worker_opens_no_transaction_and_answers_a_lone_event_at_once(stage: Stage, form) -> None:

@@ -19,7 +19,7 @@ from river import datasets, linear_model, metrics, optim, preprocessing
 
 from headrace.models import snapshot
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 LEARNING = Path(folding.__file__).with_name("learning.py")
 PHISHING = Path(folding.__file__).with_name("phishing.py")
 

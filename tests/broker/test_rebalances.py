@@ -76,3 +76,18 @@ def test_f19_of_two_workers_with_one_group_instance_id_the_older_one_says_fenced
     stage.wait_for(ledger.outputs)
     stage.judge(ledger)
     assert newer.alive
+
+
+def test_of_two_workers_with_one_instance_one_says_fenced_and_ends_and_nothing_is_doubled(stage: Stage, form) -> None:
+    generator = stage.generator()
+    stage.watch(generator.ledger)
+    twins = [stage.worker(name, instance="same").start() for name in ("one", "two")]
+    generator.start(1_000_000, rate=form.of(500, 2_000))
+    stage.wait_until(lambda: not all(twin.alive for twin in twins), lambda: "both live on under one name")
+    ledger = generator.stop()
+    stage.wait_for(ledger.outputs)
+    stage.judge(ledger)
+    ended, other = sorted(twins, key=lambda twin: twin.alive)
+    assert ended.exit_code == 5, ended.tail
+    assert ended.output.splitlines()[-1].startswith("FENCED"), ended.tail
+    assert other.alive

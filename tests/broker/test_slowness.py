@@ -4,7 +4,7 @@ import pytest
 from faults.generator import SLOW_AMOUNT
 from faults.stage import Stage
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 
 def test_f05_a_transaction_that_outlives_its_timeout_is_done_again_and_ends(stage: Stage, form) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
 SOAK = Path(__file__).resolve().parents[2] / "benchmarks" / "soak.py"
 

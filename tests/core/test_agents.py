@@ -1,6 +1,7 @@
 """A step that raises what nobody expects: the worker ends with a name, soon, and Faust never hears of it."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -146,5 +147,9 @@ def test_a_worker_whose_step_raises_ends_soon_with_a_name_and_its_reason(tmp_pat
         # Nobody has told it to stop, so drain_timeout_ms does not end it either: it would run for ever.
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False, text=True)
     assert done.returncode == 1, done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("HEADRACE: the worker stopped: MemoryError: no room for this batch; "), done.stderr
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    told = "HEADRACE: the worker stopped: MemoryError: no room for this batch; "
+    assert said[-1]["message"].startswith(told), done.stderr
+    assert (said[-1]["code"], said[-1]["exit_code"]) == ("HEADRACE", 1)
+    (ready,) = [line for line in said if line["message"].startswith("ready: ")]
+    assert (ready["pipeline"], ready["guarantee"], ready["level"]) == ("odd", "at-least-once", "info")

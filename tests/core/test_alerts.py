@@ -16,7 +16,7 @@ from core.records import config_of
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Severity
 from headrace.schemas.config import Config
-from headrace.stream import alerts, cli, run
+from headrace.stream import alerts, cli, logs
 from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.slice import Asking, Reader
 
@@ -34,7 +34,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # It would leave a handler behind that writes to where this test was listened to.
-    monkeypatch.setattr(run, "set_up_logging", lambda _level: None)
+    monkeypatch.setattr(logs, "set_up", lambda _level, **_: False)
     for name in os.environ:
         if name.startswith("HEADRACE_"):
             monkeypatch.delenv(name)

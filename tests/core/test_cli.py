@@ -155,7 +155,7 @@ def test_a_pair_that_is_none_is_told_beside_everything_else(capsys: pytest.Captu
 
 
 def test_a_pipeline_that_is_not_there_ends_with_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _ends("run", "no/such/pipeline.py") == 2
+    assert _ends("run", "no/such/pipeline.py", "--log-format", "text") == 2
     want = (
         "BAD_PIPELINE: pipeline cannot run (1 problem):\n  no/such/pipeline.py: no such file, folder with a pipeline.py"
     )

@@ -281,6 +281,39 @@ def test_the_client_takes_the_partition_of_the_key_where_none_is_named() -> None
     assert landed == [landed[0], landed[0], 0, 1, 2, 3]
 
 
+def test_at_least_once_what_was_carried_out_while_offsets_were_on_their_way_is_committed_too(
+    poller: FakePoller, failed: list
+) -> None:
+    # Flow: the offsets of a batch are on their way for longer than commit_interval_ms; another batch is carried out;
+    # then the answer comes, and nothing else ever does. Any deviation from two commits is failure.
+    asked, answer = threading.Event(), threading.Event()
+
+    def commit(offsets: Any, *_: Any, **__: Any) -> None:
+        poller.noted.append(f"commit {offsets}")
+        asked.set()
+        answer.wait(30)
+
+    async def carry_out_two() -> None:
+        config = config_of(guarantee="at-least-once", commit_interval_ms=10)
+        committer = Committer(config, poller, batch_bytes_max=1_000, on_failed=failed.append)  # type: ignore[arg-type]
+        committer._loop = asyncio.get_running_loop()
+        committer._producers.current = FakeProducer()  # type: ignore[assignment]
+        assert await committer.carry_out(Batch(PLACE, after=0, next_offset=7, epoch=0), _outputs(1))
+        await asyncio.to_thread(asked.wait, 30)
+        assert await committer.carry_out(Batch(PLACE, after=0, next_offset=14, epoch=0), _outputs(1))
+        await asyncio.sleep(0.1)  # its time comes while the first is still on its way
+        answer.set()
+        for _ in range(300):
+            if len(poller.noted) == 4:
+                break
+            await asyncio.sleep(0.01)
+        await committer.close()
+
+    poller.commit = commit  # type: ignore[method-assign]
+    asyncio.run(carry_out_two())
+    assert poller.noted == ["processed 7", f"commit { {PLACE: 7} }", "processed 14", f"commit { {PLACE: 14} }"]
+
+
 def test_who_waits_for_a_commit_goes_on_after_the_work_that_followed_it(poller: FakePoller, failed: list) -> None:
     async def wait_through_two() -> None:
         config = config_of(guarantee="exactly-once", commit_interval_ms=9_000)

@@ -10,7 +10,7 @@ from river import linear_model, preprocessing
 from headrace import Event, Label, Linear, Pipeline, field, per
 from headrace.schemas.codec import encode
 from headrace.schemas.prediction import Contribution
-from headrace.stream.explain import At, FeatureSeen, History, Past, Story, Watch
+from headrace.stream.explain import At, FeatureSeen, History, Past, Story, Watch, as_then
 from headrace.stream.explain import Record as Found
 from headrace.testing import Driver
 
@@ -87,11 +87,40 @@ def test_what_was_learned_when_an_event_was_scored_is_found_in_the_changelog(mon
     published = {made["id"]: made for made in driver.predictions}
     tables = learning.fresh(waits=False)
     for number in range(120):
-        tables.learning = history.before(learning, f"p{number}")
-        assert tables.learning is not None
+        then = history.before(learning, f"p{number}")
+        assert then is not None
+        tables.learning = then.learning
         (made,) = learning.step([Payment(**_payment(number))], tables).predictions
         assert msgspec.json.decode(encode(made)) == published[f"p{number}"]
     assert history.before(learning, "p999") is None
+
+
+def test_what_looked_back_at_labels_is_found_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.stream.state.SNAPSHOT_BYTES_MIN", 2_000)
+    risk = card.target("4h", delay="1h", prior=0.1, weight=2, exact=True)
+    features = {**FEATURES, "risk": risk}
+    back = Pipeline(
+        name="b", events=Payment, labels=Verdict, features=features, static=Linear(dict.fromkeys(features, 1.0))
+    )
+    driver = Driver(back)
+    payments = [Payment(**_payment(number, at=1_767_225_600.0 + 300 * number)) for number in range(80)]
+    for number, begin in enumerate(range(0, 80, 2)):
+        driver.clock = payments[begin].at
+        driver.pipe_all(payments[begin : begin + 2])
+        driver.label(f"p{begin}", number % 2, key=payments[begin].card)
+    history = History()
+    for output in driver._published[driver._changelog]:
+        history.take(output.key, output.value)  # type: ignore[arg-type]
+    published = {made["id"]: made for made in driver.predictions}
+    assert len({made["score"] for made in published.values()}) > 20
+    for number, payment in enumerate(payments):
+        state, then = back.fresh(), history.before(back, payment.id)
+        assert then is not None
+        if number:
+            back.step(payments[:number], state)
+        as_then(back, state, then)
+        (made,) = back.step([payment], state).predictions
+        assert msgspec.json.decode(encode(made)) == published[payment.id]
 
 
 def test_a_changelog_that_begins_later_does_not_say_what_was_learned() -> None:

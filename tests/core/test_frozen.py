@@ -338,7 +338,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize("several", DIFFERENT, ids=lambda several: repr(several[0]))
+@pytest.mark.parametrize("several", DIFFERENT, ids=lambda several: type(several[0]).__name__)
 def test_different_states_have_different_digests(several: list[Any]) -> None:
     assert len({digest(held) for held in several}) == len(several)
     assert len({digest([held]) for held in several}) == len(several)

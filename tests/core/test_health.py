@@ -273,6 +273,7 @@ def test_a_port_that_is_taken_ends_the_start_at_once_with_the_option_and_what_to
     # models of River's has half a second of its own.
     command = [sys.executable, "-m", "headrace.stream.cli", "run", str(ROOT / "benchmarks/stateless")]
     command += ["--broker", "127.0.0.1:9", "--set", f"web_port={taken}", "--set", f"state_dir={tmp_path}"]
+    command += ["--log-format", "text"]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False, text=True)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)

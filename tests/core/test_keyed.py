@@ -150,6 +150,13 @@ def _mean_gap(past: Past, gap: float) -> float:
     return (max(past.newest, past.now.at) - start) / count if count else 0.0
 
 
+def _an_hour_ago(past: Past) -> list[Payment]:
+    """Return two hours of events that end with a tile of half an hour all of which is an hour old."""
+    some = past.within("2h", 1800, 3600 + 1800)
+    assert all(past.now.at - one.at >= 3600 for one in some)
+    return some
+
+
 def _speed(past: Past) -> float:
     last = _last(past)
     if last is None:
@@ -193,7 +200,7 @@ FEATURES: dict[str, tuple[KeyedFeature, Recount]] = {
     ),
     "rate, delayed": (
         card.rate("amount", "2h", tile="30m", delay="1h", prior=0.25, weight=4),
-        lambda p: (sum(_amounts(p.within("2h", 1800, 3600))) + 1) / (len(_amounts(p.within("2h", 1800, 3600))) + 4),
+        lambda p: (sum(_amounts(_an_hour_ago(p))) + 1) / (len(_amounts(_an_hour_ago(p))) + 4),
     ),
     "decayed count": (card.decayed_count("1h"), lambda p: _decayed(p, 3600, [1.0] * len(p.events)) + (not p.events)),
     "since last": (card.since_last(at_most="1d"), lambda p: _since(p, 86_400)),

@@ -103,6 +103,17 @@ def test_a_label_that_is_there_before_its_event_teaches_after_the_event_was_scor
     assert early.predictions[1]["score"] == 0.5, "never by what it taught itself"
 
 
+def test_a_label_of_which_no_event_comes_is_given_up_where_nothing_else_waits():
+    driver = Driver(_page())
+    driver.label("nobody", 1, key="c")
+    driver.advance("2h")
+    assert [(one["id"], one["by"]) for one in driver.outcomes] == [("nobody", "orphan")]
+    (memory,) = driver._memories.values()
+    assert not memory.state.due(driver.clock, memory.state.clock), "and nobody is told what time it is for ever after"
+    driver.restart()
+    assert [one["id"] for one in driver.outcomes] == ["nobody"]
+
+
 @pytest.mark.parametrize("absurd", [None, math.inf, -math.inf, 1e308, -1e308, math.nan])
 def test_a_feature_that_is_missing_or_absurd_is_not_in_the_weights(absurd):
     driver = Driver(_page())

@@ -313,7 +313,7 @@ def test_one_more_than_may_listen_is_turned_away(spread: Fan) -> None:
 class Served:
     """A page by itself, on an event loop of its own."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, port: int = 0, **options: Any) -> None:
         self.telemetry = Telemetry()
         config = config_of(broker="127.0.0.1:9", group="g", instance="host-0", **options)
         health = Health(stall_red_ms=1_000, stall_exit_ms=2_000)
@@ -321,7 +321,7 @@ class Served:
         self.page._began = True  # there is no broker to read from
         self.loop = asyncio.new_event_loop()
         self.looks = 0
-        self.port = 0
+        self.port = port
         ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self.thread.start()
@@ -336,7 +336,7 @@ class Served:
             self.page.add_routes(app.router)
             self.runner = web.AppRunner(app)
             await self.runner.setup()
-            await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+            await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
             self.port = self.runner.addresses[0][1]
             self.page._fan.start()
             ready.set()

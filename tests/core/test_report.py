@@ -28,7 +28,7 @@ from headrace.models.watch import Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import encode
 from headrace.schemas.quality import QualityReport
-from headrace.stream import cli, run
+from headrace.stream import cli, logs
 from headrace.stream.broker import EmbeddedBroker
 from headrace.stream.report import POINTS_MAX, Alerts, Period, Qualities, Report, Series, Slices, make
 from headrace.stream.report_page import page
@@ -484,7 +484,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 @pytest.fixture
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "set_up_logging", lambda _level: None)
+    monkeypatch.setattr(logs, "set_up", lambda _level, **_: False)
     for name in os.environ:
         if name.startswith("HEADRACE_"):
             monkeypatch.delenv(name)

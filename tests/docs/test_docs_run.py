@@ -3,7 +3,8 @@
 What a block's first word says about it:
 
 ``python``   is executed. With ``>>>`` it is a doctest; without, it only has to run. The blocks of one page
-             share their names, from top to bottom.
+             share their names, from top to bottom. One that begins with ``# name.py`` is a file that the reader
+             saves, and that the ``sh`` blocks after it may run.
 ``console``  each line that begins with ``$ `` is run in a shell at the root of the repository, must end with
              0 and must print what follows it, where ``...`` stands for anything. Where nothing follows, it
              may print what it likes.
@@ -57,6 +58,8 @@ def _blocks(page: Path) -> list[Block]:
 
 BLOCKS = [block for page in PAGES for block in _blocks(page)]
 WITH_PYTHON = sorted({block.page for block in BLOCKS if block.kind == "python"})
+# Blocks that the reader saves as the file that their first line names.
+SAVED = {found[1] for block in BLOCKS if block.kind == "python" and (found := re.match(r"# (\w+\.py)\n", block.text))}
 
 
 def _of(kind: str) -> list[Block]:
@@ -205,7 +208,7 @@ def _wrong_with_python(arguments: list[str]) -> str:
                 return ""
             return f"there is no module {module}"
         case [script, *_] if script.endswith(".py"):
-            return "" if (ROOT / script).is_file() else f"there is no file {script}"
+            return "" if (ROOT / script).is_file() or script in SAVED else f"there is no file {script}"
     return ""
 
 

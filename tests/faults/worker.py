@@ -15,6 +15,7 @@ from faults.footprint import Footprint, footprint
 READY_SECONDS_MAX = 60.0
 END_SECONDS_MAX = 60.0
 TAIL_LINES = 80
+TEXT = {"HEADRACE_LOG_FORMAT": "text"}  # what a worker says is matched, and shown to a person
 
 
 class Worker:
@@ -42,7 +43,7 @@ class Worker:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._folder,
-                env={**inherited, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **self._env, **env},
+                env={**inherited, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **TEXT, **self._env, **env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

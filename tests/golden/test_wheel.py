@@ -4,6 +4,7 @@ After a file was added or taken away on purpose: ``python tests/golden/test_whee
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,23 +120,47 @@ def test_installed_wheel_has_the_command_and_the_transport(python: Path, tmp_pat
     assert "headrace.stream." in _run(python, code, tmp_path).stdout
 
 
-def test_first_minute_with_the_installed_wheel_is_init_test_and_demo(python: Path, tmp_path: Path) -> None:
-    command = (
-        "headrace init fraud && cd fraud && make test && headrace demo --events 1000 && headrace score . events.jsonl"
-    )
+def test_first_minute_with_the_installed_wheel_is_what_init_says_is_next(python: Path, tmp_path: Path) -> None:
+    """In an empty folder, without options of ours and without a network: nothing is asked for beyond this host."""
+    nowhere = "http://127.0.0.1:9"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "PYTHON"))}
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=tmp_path,
-        env={**inherited, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    environ = {
+        **inherited,
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path / "home"),
+        "PIP_NO_INDEX": "1",
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nowhere),
+    }
+
+    def shell(command: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    said = shell("headrace init fraud").stdout
+    steps = re.findall(r"^    (.*?) *# ", said, flags=re.MULTILINE)
+    assert steps == [
+        "cd fraud && make test",
+        "headrace demo fraud",
+        "headrace score . events.jsonl",
+        "headrace dev . --embedded",
+    ]
+    # Two of them run until Ctrl-C: one is told how long, and the other is looked at in tests/core/test_dev.py.
+    done = shell("\n".join([steps[0], f"{steps[1]} --seconds 3", steps[2], f"{steps[3]} --help"]))
     assert "3 passed" in done.stdout
     assert "every event has exactly one prediction" in done.stdout
     assert "200 rows scored, 0 rejected" in done.stderr
+    assert "usage: headrace dev" in done.stdout
+    told = shell("cd fraud && headrace doctor . --broker 127.0.0.1:9 || test $? = 2").stdout
+    assert "nobody listens on 127.0.0.1:9" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fraud", "home"], "it writes where it was asked to"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -16,6 +16,7 @@ from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import EventCodec, encode, encode_all
 from headrace.schemas.dead_letter import Reason, Rejection
+from headrace.schemas.order import Action, Order, OrderState
 from headrace.schemas.prediction import Contribution, prediction_type
 from headrace.schemas.quality import QualityReport
 
@@ -76,6 +77,27 @@ ALERTS = [
 ACKNOWLEDGEMENTS = [
     Acknowledgement(id="drift-amount-7", at=1_700_000_000.125, by="ada", note="é"),
     Acknowledgement(id="drift-amount-7", at=0.0),
+]
+ORDER = Order(
+    id="drift-amount-7/fall_back",
+    at=12.5,
+    number=3,
+    action=Action.FALL_BACK,
+    state=OrderState.GIVEN,
+    alert="drift-amount-7",
+    kind="drift",
+    series="amount",
+    slice="merchant=m7",
+    severity="high",
+    text="é",
+    pipeline="fraud",
+    version="1",
+    reference="0123456789abcdef",
+)
+ORDERS = [
+    ORDER,
+    ORDER.applied(3, offset=1 << 40),
+    msgspec.structs.replace(ORDER, id="drift-amount-7/fall_back/lifted", state=OrderState.LIFTED).applied(0, offset=0),
 ]
 # What Slack gets of the alerts above, and of one that says what it should not be able to say.
 SLACK = [
@@ -192,6 +214,17 @@ def test_what_the_worker_publishes_has_the_shape_that_is_pinned() -> None:
     assert list(made) == list(pinned)
     assert made == {**pinned, "score": made["score"], "static": made["score"]}
     assert outputs.keys == [pinned["card"]]
+
+
+def test_orders_are_those_bytes_and_are_read() -> None:
+    assert encode_all(ORDERS) == _lines("orders.jsonl")
+    assert [msgspec.json.decode(line, type=Order) for line in _lines("orders.jsonl")] == ORDERS
+
+
+def test_an_alert_names_what_was_done_and_one_without_has_no_such_field() -> None:
+    acted = msgspec.structs.replace(ALERTS[1], actions=["fall_back"])
+    assert encode(acted) == encode(ALERTS[1])[:-1] + b',"actions":["fall_back"]}'
+    assert msgspec.json.decode(encode(acted), type=Alert) == acted
 
 
 def test_alerts_that_are_written_today_are_those_bytes() -> None:
