@@ -1,4 +1,4 @@
-"""What others know and the page shows: open alerts, who has seen them, and the workers of the group."""
+"""What others know and the page shows: alerts, who has seen them, what is watched, and the workers of the group."""
 
 import contextlib
 import logging
@@ -15,11 +15,13 @@ from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.config import Config
 from headrace.stream import clients
+from headrace.stream.watched import Watched
 
 log = logging.getLogger("headrace.board")
 
 POLL_SECONDS = 0.2
 TOPICS_SECONDS = 5.0  # from one look for topics and their partitions to the next
+SUM_SECONDS = 2.0  # from one sum of what is watched to the next
 GROUP_SECONDS = 3.0  # from one look at the group to the next
 ASK_SECONDS_MAX = 5.0
 READ_COUNT = 500
@@ -212,21 +214,23 @@ class Group:
 
 
 class Board(threading.Thread):
-    """Reads the alerts and what is said of them, and asks the broker for the group, while somebody looks.
+    """Reads the alerts, what is said of them and what is watched, and asks for the group, while somebody looks.
 
     It is a reader without a group: it commits nothing, and the worker does not notice it.
     """
 
-    def __init__(self, config: Config, topics: tuple[str, ...]) -> None:
+    def __init__(self, config: Config, topics: tuple[str, ...], watched: Watched | None = None) -> None:
         super().__init__(name="headrace-page-board", daemon=True)
         self.alerts = Alerts()
         self.group = Group()
+        self.watched = watched
         self.looked_at = time.monotonic()  # by somebody
         self._config = config
         self._inputs = topics
         self._closing = threading.Event()
         self._partitions: set[tuple[str, int]] = set()
-        self._topics_due = self._group_due = 0.0
+        self._topics_due = self._group_due = self._sum_due = 0.0
+        self._slices: tuple[int, int] | None = None  # where their topic begins and ended, until its beginning is read
 
     def close(self) -> None:
         """Stop reading."""
@@ -269,6 +273,10 @@ class Board(threading.Thread):
         if first is not None:
             for message in [first, *consumer.consume(READ_COUNT, 0)]:
                 self._take(message)
+        if self.watched is not None and now >= self._sum_due and now - self.looked_at < 2 * GROUP_SECONDS:
+            self._sum_due = now + SUM_SECONDS
+            self.watched.sum_up()
+            self._skip(consumer, self.watched)
 
     def _find(self, admin: AdminClient, consumer: Consumer) -> None:
         # All topics, because a broker may make the one that it is asked for by name.
@@ -279,6 +287,27 @@ class Board(threading.Thread):
         if new:
             consumer.incremental_assign([TopicPartition(topic, number, 0) for topic, number in sorted(new)])
             self._partitions |= new
+        place = (self._config.slices_topic, 0)
+        if self.watched is not None and place[0] in known and place not in self._partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=ASK_SECONDS_MAX)
+            self.watched.begins(whole=low == 0)
+            consumer.incremental_assign([TopicPartition(*place, low)])
+            self._slices = low, high
+            self._partitions.add(place)
+
+    def _skip(self, consumer: Consumer, watched: Watched) -> None:
+        """Go on with the newest slices, as soon as the first ones have told what was usual, or are too many."""
+        if self._slices is None:
+            return
+        (low, high), topic = self._slices, self._config.slices_topic
+        (at,) = consumer.position([TopicPartition(topic, 0)])
+        newest = high - watched.tail_count
+        if at.offset >= newest:
+            self._slices = None  # all of it is read
+        elif watched.has_learned or at.offset - low > watched.head_count:
+            watched.skips()
+            consumer.seek(TopicPartition(topic, 0, newest))
+            self._slices = None
 
     def _take(self, message: Message) -> None:
         if message.error() is not None:
@@ -288,6 +317,8 @@ class Board(threading.Thread):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if message.topic() == self._config.topic_alerts:
                 self.alerts.take(_alert(value))
+            elif message.topic() == self._config.slices_topic and self.watched is not None:
+                self.watched.take(value)
             else:
                 self.alerts.acknowledged(_acknowledgement(value))
 
