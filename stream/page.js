@@ -331,10 +331,10 @@ function mini(one) {
   const most = Math.max(1e-9, ...one.reference, ...one.current);
   const step = width / one.bins.length;
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "mini", "aria-hidden": "true", preserveAspectRatio: "none" });
-  const draw = (some, from, part, kind, group) => some.forEach((share, bin) => {
-    const tall = (share / most) * height;
-    drawing.append(svg("g", { class: group }, svg("rect", { x: (bin + from) * step, y: height - tall, width: part * step, height: tall, class: kind })));
-  });
+  const draw = (some, from, part, kind, group) => { // one path for all bars, because there are many series
+    const d = some.map((share, bin) => `M${((bin + from) * step).toFixed(1)} ${height}v${(-(share / most) * height).toFixed(1)}h${(part * step).toFixed(1)}V${height}z`).join("");
+    drawing.append(svg("g", { class: group }, svg("path", { d, class: kind })));
+  };
   draw(one.reference, 0.05, 0.9, "past", "");
   draw(one.current, 0.3, 0.4, "bar", "c-online");
   return el("td", null, drawing);
