@@ -34,6 +34,7 @@ log = logging.getLogger("headrace.app")
 CRASH_SECONDS_MAX = 5.0
 GIVE_BACK_SECONDS = 20.0
 TICK_SECONDS = 0.2
+SAY_SECONDS = 2.0  # from one word on how far memories are made again to the next
 LOOK_SECONDS_MAX = 1.0  # whoever asks for metrics waits no longer for a step to end
 
 
@@ -137,6 +138,12 @@ class Worker(faust.App):
             log.exception("what is due could not be carried out; the worker ends, and it is done by the next")
             await self.fail(error)
 
+    async def _say_recovering(self, monitoring: Monitoring, memories: Memories) -> None:
+        """Let the pages of other workers know how far memories are made again."""
+        while True:
+            await asyncio.sleep(SAY_SECONDS)
+            monitoring.say_recovering(dict(memories.recovering), time.monotonic())
+
     async def _tell(self) -> None:
         """Let everybody know what was learned."""
         if self._committer is None or self.shared is None or not self._kafka.resumed.is_set() or self.rebalancing:
@@ -191,6 +198,7 @@ class Worker(faust.App):
         if self.monitoring is not None and self.dry is None:
             folder = self._state_folder / self.headrace.group
             self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
+            self.add_future(self._say_recovering(self.monitoring, self._memories))
         if self._page is not None:
             self.add_future(self._page.beat())
         consumer.commits = self._committer

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -30,6 +31,9 @@ SERIES_COUNT_MAX = 64  # of which the newest evidence is kept
 ACKNOWLEDGED_COUNT_MAX = 1_000
 TEXT_CHARACTERS_MAX = 2_000
 BINS_MAX = 64
+AGAIN_SECONDS_MAX = 15.0  # a worker that makes memories again says so every two seconds, as long as it lives
+HEARD_SECONDS_MAX = 180.0  # and every minute that it does not
+WORKERS_COUNT_MAX = 1_000
 STOP_SECONDS_MAX = 5.0
 
 _alert = msgspec.json.Decoder(Alert).decode
@@ -162,18 +166,26 @@ class Standing(NamedTuple):
 
 
 class Group:
-    """The workers of the group with their partitions, and how fast the group moves through those.
+    """The workers of the group with their partitions, how fast the group moves through those, and what is made again.
+
+    ``recovering`` is how many changes are left of a memory that is made again, as its worker says; ``tells`` is whether
+    it has said anything lately, so that None means that nothing is left.
 
     >>> group = Group()
     >>> group.take(10.0, [Member("host-0", "/10.0.0.1", (("cards", 0),))], [Standing("cards", 0, 40, 100)])
     >>> group.take(12.0, [Member("host-0", "/10.0.0.1", (("cards", 0),))], [Standing("cards", 0, 60, 110)])
-    >>> group.told()["partitions"]
-    [{'topic': 'cards', 'partition': 0, 'worker': 'host-0', 'committed': 60, 'end': 110, 'lag': 50, 'rate': 10.0}]
+    >>> group.hear({"worker": "host-0", "recovering": [[0, 700]]}, now=12.0)
+    >>> (one,) = group.told(now=13.0)["partitions"]
+    >>> one["topic"], one["worker"], one["committed"], one["end"], one["lag"], one["rate"], one["recovering"]
+    ('cards', 'host-0', 60, 110, 50, 10.0, 700)
     """
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, list[Member], list[Standing]]] = deque(maxlen=3)
         self._trouble = "nobody has asked the broker yet"
+        self._heard: OrderedDict[str, tuple[float, dict[int, int]]] = (
+            OrderedDict()
+        )  # of workers: when, and what is left
 
     def take(self, at: float, members: list[Member], standings: list[Standing]) -> None:
         """Hear how the group stands."""
@@ -185,7 +197,24 @@ class Group:
         self._looks.clear()
         self._trouble = why
 
-    def told(self) -> dict[str, Any]:
+    def hear(self, said: Mapping[str, Any], now: float) -> None:
+        """Hear what a worker says of its memories; what says nothing of that is left alone."""
+        if "recovering" not in said:
+            return
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            left = {int(number): int(many) for number, many in said["recovering"]}
+            worker = str(said["worker"])
+            self._heard = OrderedDict([(name, one) for name, one in self._heard.items() if name != worker])
+            self._heard[worker] = now, left
+            if len(self._heard) > WORKERS_COUNT_MAX:
+                self._heard.popitem(last=False)
+
+    def _left(self, worker: str, now: float) -> dict[int, int] | None:
+        """Return what a worker makes again, None where that is not known."""
+        at, left = self._heard.get(worker, (-HEARD_SECONDS_MAX, {}))
+        return left if now - at < (AGAIN_SECONDS_MAX if left else HEARD_SECONDS_MAX) else None
+
+    def told(self, now: float = 0.0) -> dict[str, Any]:
         """Return the members and the partitions."""
         looks = list(self._looks)
         if not looks:
@@ -198,15 +227,19 @@ class Group:
         for one in standings:
             had = before.get((one.topic, one.partition))
             moved = None if had is None or one.committed is None or at <= first_at else one.committed - had
+            worker = owners.get((one.topic, one.partition), "")
+            left = self._left(worker, now)
             partitions.append(
                 {
                     "topic": one.topic,
                     "partition": one.partition,
-                    "worker": owners.get((one.topic, one.partition), ""),
+                    "worker": worker,
                     "committed": one.committed,
                     "end": one.end,
                     "lag": max(0, one.end - (one.committed or 0)),
                     "rate": None if moved is None else round(max(0, moved) / (at - first_at), 1),
+                    "recovering": None if left is None else left.get(one.partition),
+                    "tells": left is not None,
                 }
             )
         told = [{"name": one.name, "host": one.host.lstrip("/"), "partitions": len(one.places)} for one in members]
@@ -318,7 +351,8 @@ class Board(threading.Thread):
             if message.topic() == self._config.topic_alerts:
                 self.alerts.take(_alert(value))
             elif message.topic() == self._config.slices_topic and self.watched is not None:
-                self.watched.take(value)
+                said = self.watched.take(value)
+                self.group.hear(said or {}, time.monotonic())
             else:
                 self.alerts.acknowledged(_acknowledgement(value))
 

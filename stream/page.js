@@ -405,7 +405,8 @@ function drawWorkers(told) {
   }));
   table("partitions", ["Partition", "Worker", ["Lag"], ["Oldest"], ["Records a second"], ["Keys"], "Memory"], all.map((one) => {
     const mine = own.has(`${one.topic} ${one.partition}`);
-    const memory = !mine ? "told on its worker's page" : isNumber(one.recovering) ? `${whole(one.recovering)} changes to go` : "complete";
+    const again = isNumber(one.recovering) ? (one.recovering ? `${whole(one.recovering)} changes to go` : "is made again") : "";
+    const memory = again || (mine || one.tells ? "complete" : "told on its worker's page");
     return [`${one.topic}[${one.partition}]`, one.worker, [whole(one.lag)], [mine ? seconds(one.lag_seconds) : "–"], [rate(one.rate)], [whole(one.keys)], memory];
   }));
 }

@@ -158,7 +158,7 @@ class Page:
                     "missing": answers["ready"].details["missing"],
                     "still": self._health.red,
                 },
-                "group": self._board.group.told(),
+                "group": self._board.group.told(time.monotonic()),
                 "alerts": self._board.alerts.open(),
                 "drift": self._board.alerts.drift(),
                 "watched": self._nothing_watched if self._watched is None else self._watched.told,

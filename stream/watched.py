@@ -70,29 +70,30 @@ class Watched:
         self._learn()
         self._beginning = None
 
-    def take(self, value: bytes) -> None:
-        """Take a record; what is no slice of ours changes nothing."""
+    def take(self, value: bytes) -> dict[str, Any] | None:
+        """Take a record; what is no slice of ours changes nothing. Return what it says, if that is no slice at all."""
         try:
             said = unpacked(value)
             if "slice" not in said:
-                return
+                return said
             if said["of"] != self._watch.fingerprint:
                 self._of_others = self._changed = True
-                return
+                return None
             slice_, partition = Counted.load(said["slice"]), int(said["partition"])
             if len(slice_.counts) != self._watch.binner.total:
-                return
+                return None
             partitions = int(said["partitions"])
         except (snapshot.Unreadable, KeyError, IndexError, TypeError, ValueError, AttributeError):
-            return
+            return None
         if slice_.number <= self._last.get(partition, slice_.number - 1):
-            return  # at least once, it may come again
+            return None  # at least once, it may come again
         self._last[partition] = slice_.number
         self._partitions = max(self._partitions, partitions)
         self._first = slice_.number if self._first is None else self._first
         if self._beginning is not None and not self._warms_up(slice_.number) and self._beginning.wants(slice_.number):
             self._beginning.note(slice_)
         self._add(slice_)
+        return None
 
     def _warms_up(self, number: int) -> bool:
         """Say whether features do not remember yet what they are going to: known where the whole stream is there."""

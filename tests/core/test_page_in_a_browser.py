@@ -19,6 +19,7 @@ import pytest
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.stream.broker import free_port
+from headrace.stream.monitoring import unpacked
 
 OUT = Path(__file__).resolve().parents[2] / "benchmarks/out/page"  # what it looks like, for a person to look at
 SECONDS_MAX = 60
@@ -198,6 +199,13 @@ def test_the_numbers_move_and_are_those_of_the_data(demo: Demo, look: Callable[.
     after = _until(lambda: int(seen.numbers()["predictions_total"].replace(",", "")) >= int(counted[1]))
     assert before <= int(counted[1])
     assert after
+
+
+def test_a_worker_tells_the_pages_of_others_that_it_makes_nothing_again(demo: Demo) -> None:
+    reader = confluent_kafka.Consumer({"bootstrap.servers": demo.broker, "group.id": "judge", "log_level": 0})
+    reader.assign([confluent_kafka.TopicPartition("headrace-demo-slices", 0, 0)])
+    _until(lambda: (one := reader.poll(0.2)) and unpacked(one.value()).get("recovering") == [])
+    reader.close()
 
 
 def test_an_alert_appears_is_acknowledged_by_a_click_and_goes_when_it_is_cleared(

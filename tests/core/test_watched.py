@@ -12,10 +12,10 @@ from core.records import config_of
 from core.test_report import PIPELINE, WATCH, _events, _packed, _slices
 
 from headrace.models.distances import distances
-from headrace.models.watch import Counted
 from headrace.stream import watched
-from headrace.stream.board import Board
+from headrace.stream.board import Board, Member, Standing
 from headrace.stream.broker import EmbeddedBroker
+from headrace.stream.monitoring import IDLE_SECONDS, Monitoring, unpacked
 from headrace.stream.report import Period, Slices
 from headrace.stream.watched import Watched
 
@@ -151,4 +151,58 @@ def test_the_board_reads_slices_from_their_topic_and_tells_the_same(head: int, m
     assert {name: _named(one.told, name) for name in wanted} == wanted
     assert (len(taken) == len(RECORDS)) == (head > len(RECORDS))
     assert taken[-1] == RECORDS[-1]
-    assert Counted.load(_slices()[-1]["slice"]).number == 74
+
+
+class Said:
+    """A producer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+
+    def produce(self, topic: str, value: bytes, key: str, partition: int) -> None:
+        assert (topic, key, partition) == ("g-slices", "host-0", 0)
+        self.records.append(value)
+
+    def poll(self, timeout: float) -> None:
+        assert timeout == 0
+
+
+def test_a_worker_says_what_it_makes_again_to_the_pages_of_all_and_nobody_takes_it_for_a_slice() -> None:
+    config = config_of(broker="127.0.0.1:9", group="g", instance="host-0")
+    monitoring, said = Monitoring(PIPELINE, config, {}, partitions=3), Said()
+    monitoring.say_recovering({1: 9}, now=0.0)
+    monitoring._plain = said  # type: ignore[assignment]
+    for now, left in ((1.0, {}), (3.0, {}), (5.0, {2: 0, 1: 700}), (7.0, {1: 300}), (9.0, {}), (11.0, {})):
+        monitoring.say_recovering(left, now)
+    monitoring.say_recovering({}, now=9.0 + IDLE_SECONDS)
+    told = [unpacked(one)["recovering"] for one in said.records]
+    assert told == [[], [[1, 700], [2, 0]], [[1, 300]], [], []], (
+        "as long as there is any, when there is none, now and then"
+    )
+    for record in said.records:
+        assert monitoring._read(record) is None, "the monitor passes over it"
+    slices = Slices(WATCH, Period())
+    slices.take(said.records[1])
+    assert (slices.count, slices.unreadable) == (0, 0)
+    board = Board(config, ("visits",), Watched(WATCH, learns=False))
+    board.group.take(1.0, [Member("host-0", "/h", (("visits", 1),))], [Standing("visits", 1, 5, 9)])
+    for record, recovering in zip(said.records, (None, 700, 300, None, None), strict=True):
+        board._take(Slice("g-slices", record))  # type: ignore[arg-type]
+        (one,) = board.group.told(time.monotonic())["partitions"]
+        assert (one["recovering"], one["tells"]) == (recovering, True)
+
+
+class Slice:
+    """A record of the topic."""
+
+    def __init__(self, topic: str, value: bytes) -> None:
+        self._topic, self._value = topic, value
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return self._topic
+
+    def value(self) -> bytes:
+        return self._value
