@@ -16,7 +16,7 @@ from headrace.models.watch import FEATURE_SERIES, Counted, Watch
 from headrace.stream.monitoring import unpacked
 
 SLICES_MAX = 16  # the newest, that are "now"
-SERIES_MAX = 24  # that are shown, those that are furthest first
+SERIES_MAX = 24  # that are shown, those that are furthest beyond chance first
 VALUES_MIN = 50  # of fewer a distance says nothing
 HEAD_COUNT_MAX = 10_000  # records from the beginning of the topic
 RECORDS_PER_SLICE = 3  # of a partition: the end of a transaction is one too, and that a partition is idle
@@ -187,7 +187,7 @@ def _compared(one: Bins, now: Ints, usual: Reference | None, place: int) -> dict
         far, chance = psi(shares(before), shares(now)), float(usual.chance(place, np.array([many]))[0])
         between = jensen_shannon(shares(before), shares(now))
         made |= {"psi": round(far, 6), "jensen_shannon": round(between, 6), "chance": round(chance, 6)}
-        made["beyond"] = far - chance
+        made["beyond"] = far / chance
     return made
 
 
