@@ -15,6 +15,7 @@ SLICES_MIN = 8  # with fewer nobody can tell how much slices vary
 SCORE_MOST = 8.0  # of two that are rarely not alike, some events make any correlation
 RARE_MIN = 30  # of what is rare, to tell how much it varies
 UNSURE = 1.5  # by how much they may vary more than independent events would, where that is not known
+CERTAIN = 6.0  # standard deviations that are none, because there are many series, pairs and points in time
 SCALE = 8  # of the whole numbers that stand for ranks where it is asked what goes together
 
 
@@ -67,6 +68,20 @@ class Reference:
         """Return the share of each bin among the values that are not missing, none of them zero."""
         counts = self.of(place)[:-1] + 0.5 * (self.of(place)[:-1] == 0)
         made: Floats = counts / counts.sum()
+        return made
+
+    def chance(self, place: int, totals: Array) -> Floats:
+        """Return up to which PSI chance alone may bring so many values of a series.
+
+        On the average that is the number of bins, less one, over the number of values, and more where the scores of
+        the reference vary more than those of independent events would; some standard deviations are added to it.
+        """
+        before = self.of(place)
+        free = max(1, len(before) - 1)
+        varies = np.maximum(1.0, self.inflation[place, : min(SCORES, free)])
+        mean, square = free + (varies - 1).sum(), free + (varies**2 - 1).sum()
+        noise = float(mean + CERTAIN * np.sqrt(2 * square))
+        made: Floats = noise * (1 / np.maximum(1, totals) + 1 / max(1, int(before.sum())))
         return made
 
     def relatable(self, place: int) -> bool:

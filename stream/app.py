@@ -36,6 +36,7 @@ log = logging.getLogger("headrace.app")
 CRASH_SECONDS_MAX = 5.0
 GIVE_BACK_SECONDS = 20.0
 TICK_SECONDS = 0.2
+SAY_SECONDS = 2.0  # from one word on how far memories are made again to the next
 LOOK_SECONDS_MAX = 1.0  # whoever asks for metrics waits no longer for a step to end
 
 
@@ -149,6 +150,12 @@ class Worker(faust.App):
             log.exception("what is due could not be carried out; the worker ends, and it is done by the next")
             await self.fail(error)
 
+    async def _say_recovering(self, monitoring: Monitoring, memories: Memories) -> None:
+        """Let the pages of other workers know how far memories are made again."""
+        while True:
+            await asyncio.sleep(SAY_SECONDS)
+            monitoring.say_recovering(dict(memories.recovering), time.monotonic())
+
     async def _tell(self) -> None:
         """Let everybody know what was learned."""
         if self._committer is None or self.shared is None or not self._kafka.resumed.is_set() or self.rebalancing:
@@ -205,6 +212,7 @@ class Worker(faust.App):
             if self.monitoring.orders is not None and self.pipeline.obeys:
                 given = self.monitoring.orders, self.headrace, self._failed_elsewhere
                 self._listeners.append(OrderListener(*given))
+            self.add_future(self._say_recovering(self.monitoring, self._memories))
         for listener in self._listeners:
             listener.start()
         if self._page is not None:

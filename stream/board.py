@@ -1,10 +1,11 @@
-"""What others know and the page shows: open alerts, who has seen them, and the workers of the group."""
+"""What others know and the page shows: alerts, who has seen them, what is watched, and the workers of the group."""
 
 import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -15,11 +16,13 @@ from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.config import Config
 from headrace.stream import clients
+from headrace.stream.watched import Watched
 
 log = logging.getLogger("headrace.board")
 
 POLL_SECONDS = 0.2
 TOPICS_SECONDS = 5.0  # from one look for topics and their partitions to the next
+SUM_SECONDS = 2.0  # from one sum of what is watched to the next
 GROUP_SECONDS = 3.0  # from one look at the group to the next
 ASK_SECONDS_MAX = 5.0
 READ_COUNT = 500
@@ -28,6 +31,9 @@ SERIES_COUNT_MAX = 64  # of which the newest evidence is kept
 ACKNOWLEDGED_COUNT_MAX = 1_000
 TEXT_CHARACTERS_MAX = 2_000
 BINS_MAX = 64
+AGAIN_SECONDS_MAX = 15.0  # a worker that makes memories again says so every two seconds, as long as it lives
+HEARD_SECONDS_MAX = 180.0  # and every minute that it does not
+WORKERS_COUNT_MAX = 1_000
 STOP_SECONDS_MAX = 5.0
 
 _alert = msgspec.json.Decoder(Alert).decode
@@ -160,18 +166,26 @@ class Standing(NamedTuple):
 
 
 class Group:
-    """The workers of the group with their partitions, and how fast the group moves through those.
+    """The workers of the group with their partitions, how fast the group moves through those, and what is made again.
+
+    ``recovering`` is how many changes are left of a memory that is made again, as its worker says; ``tells`` is whether
+    it has said anything lately, so that None means that nothing is left.
 
     >>> group = Group()
     >>> group.take(10.0, [Member("host-0", "/10.0.0.1", (("cards", 0),))], [Standing("cards", 0, 40, 100)])
     >>> group.take(12.0, [Member("host-0", "/10.0.0.1", (("cards", 0),))], [Standing("cards", 0, 60, 110)])
-    >>> group.told()["partitions"]
-    [{'topic': 'cards', 'partition': 0, 'worker': 'host-0', 'committed': 60, 'end': 110, 'lag': 50, 'rate': 10.0}]
+    >>> group.hear({"worker": "host-0", "recovering": [[0, 700]]}, now=12.0)
+    >>> (one,) = group.told(now=13.0)["partitions"]
+    >>> one["topic"], one["worker"], one["committed"], one["end"], one["lag"], one["rate"], one["recovering"]
+    ('cards', 'host-0', 60, 110, 50, 10.0, 700)
     """
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, list[Member], list[Standing]]] = deque(maxlen=3)
         self._trouble = "nobody has asked the broker yet"
+        self._heard: OrderedDict[str, tuple[float, dict[int, int]]] = (
+            OrderedDict()
+        )  # of workers: when, and what is left
 
     def take(self, at: float, members: list[Member], standings: list[Standing]) -> None:
         """Hear how the group stands."""
@@ -183,7 +197,24 @@ class Group:
         self._looks.clear()
         self._trouble = why
 
-    def told(self) -> dict[str, Any]:
+    def hear(self, said: Mapping[str, Any], now: float) -> None:
+        """Hear what a worker says of its memories; what says nothing of that is left alone."""
+        if "recovering" not in said:
+            return
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            left = {int(number): int(many) for number, many in said["recovering"]}
+            worker = str(said["worker"])
+            self._heard = OrderedDict([(name, one) for name, one in self._heard.items() if name != worker])
+            self._heard[worker] = now, left
+            if len(self._heard) > WORKERS_COUNT_MAX:
+                self._heard.popitem(last=False)
+
+    def _left(self, worker: str, now: float) -> dict[int, int] | None:
+        """Return what a worker makes again, None where that is not known."""
+        at, left = self._heard.get(worker, (-HEARD_SECONDS_MAX, {}))
+        return left if now - at < (AGAIN_SECONDS_MAX if left else HEARD_SECONDS_MAX) else None
+
+    def told(self, now: float = 0.0) -> dict[str, Any]:
         """Return the members and the partitions."""
         looks = list(self._looks)
         if not looks:
@@ -196,15 +227,19 @@ class Group:
         for one in standings:
             had = before.get((one.topic, one.partition))
             moved = None if had is None or one.committed is None or at <= first_at else one.committed - had
+            worker = owners.get((one.topic, one.partition), "")
+            left = self._left(worker, now)
             partitions.append(
                 {
                     "topic": one.topic,
                     "partition": one.partition,
-                    "worker": owners.get((one.topic, one.partition), ""),
+                    "worker": worker,
                     "committed": one.committed,
                     "end": one.end,
                     "lag": max(0, one.end - (one.committed or 0)),
                     "rate": None if moved is None else round(max(0, moved) / (at - first_at), 1),
+                    "recovering": None if left is None else left.get(one.partition),
+                    "tells": left is not None,
                 }
             )
         told = [{"name": one.name, "host": one.host.lstrip("/"), "partitions": len(one.places)} for one in members]
@@ -212,21 +247,23 @@ class Group:
 
 
 class Board(threading.Thread):
-    """Reads the alerts and what is said of them, and asks the broker for the group, while somebody looks.
+    """Reads the alerts, what is said of them and what is watched, and asks for the group, while somebody looks.
 
     It is a reader without a group: it commits nothing, and the worker does not notice it.
     """
 
-    def __init__(self, config: Config, topics: tuple[str, ...]) -> None:
+    def __init__(self, config: Config, topics: tuple[str, ...], watched: Watched | None = None) -> None:
         super().__init__(name="headrace-page-board", daemon=True)
         self.alerts = Alerts()
         self.group = Group()
+        self.watched = watched
         self.looked_at = time.monotonic()  # by somebody
         self._config = config
         self._inputs = topics
         self._closing = threading.Event()
         self._partitions: set[tuple[str, int]] = set()
-        self._topics_due = self._group_due = 0.0
+        self._topics_due = self._group_due = self._sum_due = 0.0
+        self._slices: tuple[int, int] | None = None  # where their topic begins and ended, until its beginning is read
 
     def close(self) -> None:
         """Stop reading."""
@@ -269,6 +306,10 @@ class Board(threading.Thread):
         if first is not None:
             for message in [first, *consumer.consume(READ_COUNT, 0)]:
                 self._take(message)
+        if self.watched is not None and now >= self._sum_due and now - self.looked_at < 2 * GROUP_SECONDS:
+            self._sum_due = now + SUM_SECONDS
+            self.watched.sum_up()
+            self._skip(consumer, self.watched)
 
     def _find(self, admin: AdminClient, consumer: Consumer) -> None:
         # All topics, because a broker may make the one that it is asked for by name.
@@ -279,6 +320,27 @@ class Board(threading.Thread):
         if new:
             consumer.incremental_assign([TopicPartition(topic, number, 0) for topic, number in sorted(new)])
             self._partitions |= new
+        place = (self._config.slices_topic, 0)
+        if self.watched is not None and place[0] in known and place not in self._partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=ASK_SECONDS_MAX)
+            self.watched.begins(whole=low == 0)
+            consumer.incremental_assign([TopicPartition(*place, low)])
+            self._slices = low, high
+            self._partitions.add(place)
+
+    def _skip(self, consumer: Consumer, watched: Watched) -> None:
+        """Go on with the newest slices, as soon as the first ones have told what was usual, or are too many."""
+        if self._slices is None:
+            return
+        (low, high), topic = self._slices, self._config.slices_topic
+        (at,) = consumer.position([TopicPartition(topic, 0)])
+        newest = high - watched.tail_count
+        if at.offset >= newest:
+            self._slices = None  # all of it is read
+        elif watched.has_learned or at.offset - low > watched.head_count:
+            watched.skips()
+            consumer.seek(TopicPartition(topic, 0, newest))
+            self._slices = None
 
     def _take(self, message: Message) -> None:
         if message.error() is not None:
@@ -288,6 +350,9 @@ class Board(threading.Thread):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if message.topic() == self._config.topic_alerts:
                 self.alerts.take(_alert(value))
+            elif message.topic() == self._config.slices_topic and self.watched is not None:
+                said = self.watched.take(value)
+                self.group.hear(said or {}, time.monotonic())
             else:
                 self.alerts.acknowledged(_acknowledgement(value))
 

@@ -210,7 +210,7 @@ def _partitions(
             "lag": (known.get(place) or own[place])["lag"],
             "lag_seconds": own[place]["lag_seconds"] if place in own else None,
             "per_second": known[place]["rate"] if place in known else None,
-            "recovering": own[place]["recovering"] if place in own else None,
+            "recovering": (own if place in own else known)[place].get("recovering"),
         }
         for place in sorted(known or own, key=lambda one: (inputs.index(one[0]) if one[0] in inputs else 9, one))
     ]

@@ -5,9 +5,13 @@ transaction of the step that ended it. The worker to which the group gives that 
 together and looks at them; what it has summed up is a state like that of any partition, with a changelog of its own.
 So alerts are published in the transaction in which what they tell of was read: once each.
 
+How far a worker is in making memories again it says on the topic of slices too, for the pages of the others: whoever
+looks at slices passes over that.
+
 Acknowledgements of people lie in a topic of their own. Whoever has a partition of it passes them on to the slices.
 """
 
+import contextlib
 import logging
 import time
 import zlib
@@ -16,7 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
 from headrace.models import snapshot
 from headrace.models.memory import NEVER
@@ -103,6 +107,7 @@ class Monitoring:
         self._passing: Memories | None = None
         self._plain: Producer | None = None  # for what needs no transaction
         self._partitions = partitions
+        self._standing: tuple[float, dict[int, int]] = NEVER, {}  # when it was said what is made again, and what
         self.told: list[Alert] = []  # by the last step
         self.ordered: list[Order] = []
         self.orders = Orders(pipeline.name, config) if pipeline.acts else None
@@ -131,6 +136,21 @@ class Monitoring:
         if self._plain is not None:
             said = self._said(memory.place[1], {"idle": True})
             self._plain.produce(said.topic, said.value, said.key, said.partition)
+            self._plain.poll(0)
+
+    def say_recovering(self, left: Mapping[int, int], now: float) -> None:
+        """Say of which partitions the memory is made again, and how many changes are left: as long as there are any.
+
+        That there is none is said when it has become so, and now and then, for pages that have just been opened. It
+        is of no reference: those who look at slices, also of another version, take it for nothing.
+        """
+        at, before = self._standing
+        if self._plain is None or (not left and not before and now - at < IDLE_SECONDS):
+            return
+        self._standing = now, dict(left)
+        said = {"of": "", "worker": self._config.instance, "recovering": [list(one) for one in sorted(left.items())]}
+        with contextlib.suppress(BufferError, KafkaException):  # it is said again
+            self._plain.produce(self.topic, packed(said), self._config.instance, 0)
             self._plain.poll(0)
 
     def _said(self, partition: int, said: dict[str, Any]) -> Output:

@@ -12,6 +12,7 @@ let run = null; // of the worker that we see
 let newest = null;
 let history = [];
 let measure = "";
+let looked = ""; // at which of the series that are watched; at none in particular: the one that moved furthest
 const drawn = new Map(); // what was drawn last, by place: what did not change is left alone, and keeps its focus
 
 // Elements.
@@ -141,7 +142,7 @@ function nodesOf(told) {
     letters: { title: topics.dead_letters, big: `${rate(sum(rates.headrace_dead_letters_total))}/s`, sub: `${whole(sum(totals.headrace_dead_letters_total))} in all`, kind: "topic" },
     labels: { title: topics.labels || "labels", big: topics.labels ? `${rate(rates.headrace_events_consumed_total[topics.labels] || 0)}/s` : worker.learns ? "with events" : "none", sub: topics.labels ? `${whole(told.waiting.events)} events wait` : "", kind: "topic", off: !worker.learns },
     learner: { title: "learner", big: `${rate(sum(rates.headrace_learner_taught_total))}/s`, sub: `${whole(sum(totals.headrace_learner_taught_total))} taught`, off: !worker.learns },
-    drift: { title: "drift", big: `${told.drift.length} series`, sub: "with evidence" },
+    drift: { title: "drift", big: `${whole(told.watched.count)} series`, sub: told.watched.known ? told.watched.warms_up ? "warming up" : `${told.watched.series.filter((one) => one.psi > one.chance).length} moved` : "" },
     alerts: { title: topics.alerts, big: `${told.alerts.length} open`, sub: `${whole(sum(totals.headrace_alerts_total))} said here`, kind: "topic", bad: told.alerts.some((one) => !one.acknowledged) },
   };
 }
@@ -323,6 +324,58 @@ function drawDrift(told) {
   }));
 }
 
+// What is watched.
+
+function mini(one) {
+  const [width, height] = [120, 26];
+  const most = Math.max(1e-9, ...one.reference, ...one.current);
+  const step = width / one.bins.length;
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "mini", "aria-hidden": "true", preserveAspectRatio: "none" });
+  const draw = (some, from, part, kind, group) => { // one path for all bars, because there are many series
+    const d = some.map((share, bin) => `M${((bin + from) * step).toFixed(1)} ${height}v${(-(share / most) * height).toFixed(1)}h${(part * step).toFixed(1)}V${height}z`).join("");
+    drawing.append(svg("g", { class: group }, svg("path", { d, class: kind })));
+  };
+  draw(one.reference, 0.05, 0.9, "past", "");
+  draw(one.current, 0.3, 0.4, "bar", "c-online");
+  return el("td", null, drawing);
+}
+function state(one, warmsUp) {
+  if (one.psi === null) return one.reference.length ? "too few values" : "learning";
+  if (one.psi <= one.chance) return "as usual";
+  return warmsUp ? "not warm yet" : el("td", { class: "moved" }, "moved");
+}
+
+function drawWatched(told) {
+  const { watched } = told;
+  const all = watched.series;
+  show($("no-watched"), !watched.known);
+  $("no-watched").textContent = watched.known ? "" : `Nothing to compare: ${watched.trouble}.`;
+  $("watched-what").textContent = watched.known ? `now: ${watched.slices} slices, ${whole(watched.events)} events, until ${when(watched.end)} UTC` : "";
+  const notes = [
+    watched.warms_up ? "The watch warms up: features do not remember yet what they are going to, so distances say little." : "",
+    watched.count > all.length ? `The ${all.length} that are furthest of ${whole(watched.count)}.` : "",
+  ].filter(Boolean).join(" ");
+  $("watched-note").textContent = notes;
+  show($("watched-note"), !!notes);
+  show($("watched-pick").parentElement, all.length > 0);
+  const picked = all.find((one) => one.series === looked) || all[0];
+  if (changed("watched-names", [all.map((one) => one.series), looked])) {
+    $("watched-pick").replaceChildren(...[["", "what moved furthest"], ...all.map((one) => [one.series, one.series])].map(([value, name]) => el("option", { value, selected: value === looked }, name)));
+  }
+  if (changed("watched-rows", [all, watched.warms_up])) {
+    drawn.delete("watched"); // bars have no text to tell that they changed
+    table("watched", ["Series", "Usual and now", "State", ["PSI"], ["by chance"], ["Jensen-Shannon"], ["Values"], "Kind"], all.map((one) => [
+      one.series, mini(one), state(one, watched.warms_up), [figure(one.psi)], [figure(one.chance)], [figure(one.jensen_shannon)], [whole(one.current_count)], one.kind,
+    ]));
+  }
+  if (!changed("watched-one", picked ?? null)) return;
+  const groups = picked ? [...(picked.reference.length ? [{ name: "usual", shares: picked.reference, past: true }] : []), { name: "now", shares: picked.current, colour: "c-online" }] : [];
+  $("watched-one").replaceChildren(...(picked ? [el("figure", null, el("h3", null, picked.series),
+    bars(`${picked.series}: PSI ${figure(picked.psi)}; the shares are in the table below`, groups, picked.bins, (text) => text),
+    el("ul", { class: "legend" }, el("li", { class: "box c-past" }, el("span", null, `usual, ${whole(picked.reference_count)}`)), el("li", { class: "box c-online" }, el("span", null, `now, ${whole(picked.current_count)}`))))] : []));
+  table("watched-bins", ["Value", ["Usual"], ["Now"]], picked ? picked.bins.map((bin, at) => [bin, [percent(picked.reference[at])], [percent(picked.current[at])]]) : []);
+}
+
 // Tables.
 
 const cell = (tag, one) => (Array.isArray(one) ? el(tag, { class: "n", scope: tag === "th" ? "col" : null }, one[0]) : one instanceof Node && one.tagName === "TD" ? one : el(tag, { scope: tag === "th" ? "col" : null }, one));
@@ -352,7 +405,8 @@ function drawWorkers(told) {
   }));
   table("partitions", ["Partition", "Worker", ["Lag"], ["Oldest"], ["Records a second"], ["Keys"], "Memory"], all.map((one) => {
     const mine = own.has(`${one.topic} ${one.partition}`);
-    const memory = !mine ? "told on its worker's page" : isNumber(one.recovering) ? `${whole(one.recovering)} changes to go` : "complete";
+    const again = isNumber(one.recovering) ? (one.recovering ? `${whole(one.recovering)} changes to go` : "is made again") : "";
+    const memory = again || (mine || one.tells ? "complete" : "told on its worker's page");
     return [`${one.topic}[${one.partition}]`, one.worker, [whole(one.lag)], [mine ? seconds(one.lag_seconds) : "–"], [rate(one.rate)], [whole(one.keys)], memory];
   }));
 }
@@ -458,13 +512,14 @@ function drawHead(told) {
 function setTrouble(text) { if (changed("trouble", text)) { $("trouble").textContent = text; show($("trouble"), !!text); } }
 
 function draw(told) {
-  for (const part of [drawHead, drawTiles, drawGraph, drawBusy, drawAlerts, drawHistory, drawQuality, drawScores, drawDrift, drawWorkers, drawModels, drawPredictions, drawLetters]) part(told);
+  for (const part of [drawHead, drawTiles, drawGraph, drawBusy, drawAlerts, drawHistory, drawQuality, drawScores, drawWatched, drawDrift, drawWorkers, drawModels, drawPredictions, drawLetters]) part(told);
   document.body.dataset.number = told.number;
 }
 
 function take(told) {
   if (run !== null && run !== told.worker.run) { location.reload(); return; } // another worker: its button has another guard
   run = told.worker.run;
+  told.watched ??= newest?.watched; // it is told when it is new, and now and then
   newest = told;
   if (told.history) history = told.history;
   if (!history.length || history.at(-1).at < told.point.at) history.push(told.point);
@@ -484,6 +539,7 @@ function listen() {
   });
 }
 $("measure").addEventListener("change", (event) => { measure = event.target.value; if (newest) drawQuality(newest); });
+$("watched-pick").addEventListener("change", (event) => { looked = event.target.value; if (newest) drawWatched(newest); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden && newest) draw(newest); });
 addEventListener("resize", () => { if (newest) requestAnimationFrame(() => draw(newest)); });
 listen();

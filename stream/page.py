@@ -31,12 +31,14 @@ from headrace.stream.fan import Fan
 from headrace.stream.health import Health, is_stranger
 from headrace.stream.telemetry import Telemetry
 from headrace.stream.view import View
+from headrace.stream.watched import Watched, nothing
 
 log = logging.getLogger("headrace.page")
 
 FOLDER = Path(__file__).parent
 FILES = {"page.css": "text/css", "page.js": "text/javascript"}
 SECONDS = 1.0  # from one snapshot to the next while somebody looks
+WATCHED_COUNT = 5  # snapshots, of which one says again what is watched: who is slow may have missed it
 IDLE_SECONDS = 5.0  # and while nobody does
 PAUSE_SECONDS_MIN = 0.1  # however long a snapshot takes
 WATCHED_SECONDS = 30.0  # whoever asked so long ago does not look any more
@@ -87,7 +89,10 @@ class Page:
         self._look = look
         self._view = View(telemetry.registry)
         self._fan = Fan()
-        self._board = Board(config, pipeline.topics)
+        watch = pipeline.watch
+        self._watched = None if watch is None else Watched(watch, learns=pipeline.learns)
+        self._nothing_watched = nothing("this pipeline watches nothing")
+        self._board = Board(config, pipeline.topics, self._watched)
         self._began = False
         self._asked_at = float("-inf")
         self._turn = asyncio.Lock()
@@ -95,6 +100,7 @@ class Page:
         self._number = 0
         self._made_at = float("-inf")
         self._made: dict[str, Any] = {}
+        self._said: dict[str, Any] = {}  # of what is watched, to all who look
         self._guard = secrets.token_urlsafe(24)
         self._what = _what(pipeline, config)
         self._proof = _proof(config.web_token)
@@ -117,7 +123,7 @@ class Page:
                 made = await self._snapshot()
                 if self._fan.count:
                     self._asked_at = self._board.looked_at = began
-                    self._fan.say(_event(made))
+                    self._fan.say(_event(self._news(made)))
             except Exception:  # the worker goes on without its page
                 log.exception("the page could not be made")
             if time.monotonic() - self._asked_at < WATCHED_SECONDS:
@@ -152,15 +158,23 @@ class Page:
                     "missing": answers["ready"].details["missing"],
                     "still": self._health.red,
                 },
-                "group": self._board.group.told(),
+                "group": self._board.group.told(time.monotonic()),
                 "alerts": self._board.alerts.open(),
                 "drift": self._board.alerts.drift(),
+                "watched": self._nothing_watched if self._watched is None else self._watched.told,
                 "predictions": [self._prediction(at, one) for at, one in list(self._telemetry.predictions)[::-1]],
                 "dead_letters": [{"at": at, **one._asdict()} for at, one in list(self._telemetry.letters)[::-1]],
                 "listeners": self._fan.count,
             }
             self._made_at = time.monotonic()
             return self._made
+
+    def _news(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Return a snapshot without what is watched, which is half of it, where that is not new."""
+        told, self._said = self._said, made["watched"]
+        if made["watched"] is told and made["number"] % WATCHED_COUNT:
+            return {name: value for name, value in made.items() if name != "watched"}
+        return made
 
     def _prediction(self, at: float, one: Any) -> dict[str, Any]:
         wire = self._pipeline.wire

@@ -12,14 +12,15 @@ import msgspec
 import numpy as np
 
 from headrace.models import snapshot
+from headrace.models.beginning import Beginning
 from headrace.models.bins import Bins
 from headrace.models.distances import distances, shares
 from headrace.models.evidence import RELATION_LEAST
 from headrace.models.evidence import SURE as ERRORS_OF_REFERENCE
 from headrace.models.memory import Array, Floats, Ints
-from headrace.models.monitor import EVENTS_MIN, LEARN_EVENTS, LEARN_SLICES, LEARN_SLICES_MAX
+from headrace.models.monitor import EVENTS_MIN
 from headrace.models.pipeline import Pipeline
-from headrace.models.reference import SCORES, Reference, correlations, whole_ranks
+from headrace.models.reference import CERTAIN, Reference, correlations, whole_ranks
 from headrace.models.watch import FEATURE_SERIES, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import encode
@@ -36,8 +37,6 @@ POINTS_MAX = 200  # in a plot; more would not be seen
 REPORTS_MAX = 4 * POINTS_MAX  # on one model on one partition
 POINT_VALUES_MIN = 50  # of fewer a distance says nothing
 NICE_SECONDS = (1, 2, 10, 20, 60, 300, 600, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)  # each divides the next
-LEARNING_MAX = 2 * LEARN_SLICES_MAX  # slices that are kept to see how the worker's own numbers were at first
-CERTAIN = 6.0  # standard deviations that are none, because there are many series, pairs and points in time
 RELATIONS_MAX = 40
 GROUP_SERIES_MAX = 3
 ALERTS_MAX = 500
@@ -231,7 +230,7 @@ class Slices:
         self.there: tuple[int, int] | None = None  # and on the topic
         self.partitions: set[int] = set()
         self.count = self.of_others = self.unreadable = 0
-        self._first: dict[int, list[Ints]] = {}  # of the first slices: events, what the worker made, what became known
+        self.beginning = Beginning(watch)
 
     def take(self, value: bytes) -> None:
         """Take a record."""
@@ -245,7 +244,7 @@ class Slices:
                 self.of_others += inside
                 return
             self.there = _stretched(self.there, number)
-            early = len(self._first) < LEARNING_MAX or number <= max(self._first)
+            early = self.beginning.wants(number)
             if not inside and not early:
                 return
             slice_, partition = Counted.load(said["slice"]), int(said["partition"])
@@ -253,18 +252,11 @@ class Slices:
             self.unreadable += 1
             return
         if early:
-            self._note(slice_)
+            self.beginning.note(slice_)
         if inside:
             self._add(slice_)
             self.partitions.add(partition)
             self.count += 1
-
-    def _note(self, slice_: Counted) -> None:
-        given = [np.array([slice_.events]), slice_.own, slice_.labels]
-        known = self._first.get(slice_.number)
-        self._first[slice_.number] = given if known is None else [a + b for a, b in zip(known, given, strict=True)]
-        if len(self._first) > LEARNING_MAX:
-            del self._first[max(self._first)]
 
     def _add(self, slice_: Counted) -> None:
         self.numbers = _stretched(self.numbers, slice_.number)
@@ -290,30 +282,6 @@ class Slices:
         """Return the numbers of all points, those without an event too."""
         assert self.numbers is not None
         return list(range(self.numbers[0] // self.width, self.numbers[1] // self.width + 1))
-
-    def learned(self, which: int) -> tuple[Reference, int, int] | None:
-        """Return how the worker's own numbers (1), or labels (2), were spread at first, and in which slices that was.
-
-        As the monitor learns it when a watch begins, from the first slices that the topic still has.
-        """
-        binner = (None, self._watch.event_binner, self._watch.label_binner)[which]
-        assert binner is not None
-        rows: list[Ints] = []
-        events, held = 0, np.zeros(binner.total, np.int64)
-        first = binner.series[0].count
-        for number in sorted(self._first):
-            here = self._first[number]
-            events += int(here[0][0])
-            held = held + here[which]
-            if events < EVENTS_MIN:
-                continue
-            if held.any():
-                rows.append(held)
-            events, held = 0, np.zeros(binner.total, np.int64)
-            enough = len(rows) >= LEARN_SLICES and sum(int(one[:first].sum()) for one in rows) >= LEARN_EVENTS
-            if enough or len(rows) >= LEARN_SLICES_MAX:
-                return Reference.learn(binner, np.array(rows)), min(self._first), number
-        return None
 
 
 def _stretched(ends: tuple[int, int] | None, number: int) -> tuple[int, int]:
@@ -541,7 +509,7 @@ def _stacked(rows: Sequence[Ints | None], total: int) -> Ints:
 
 
 def _series(watch: Watch, slices: Slices, rows: _Rows, points: Sequence[float], notes: list[str]) -> Iterator[Series]:
-    learned = [slices.learned(1), slices.learned(2)]
+    learned = [slices.beginning.learned(1), slices.beginning.learned(2)]
     for what, found in zip(("scores", "labels"), learned, strict=True):
         if found is None:
             any_there = rows.own.any() if what == "scores" else rows.labels.any()
@@ -623,20 +591,12 @@ def _line(values: Floats, there: Array) -> Line:
 
 
 def _beyond(usual: Reference, place: int, rows: Ints) -> Floats:
-    """Return by how much the PSI of each point is more than what chance would give.
-
-    On the average that is the number of bins, less one, over the number of values, and more where the scores of the
-    reference vary more than those of independent events would; some standard deviations are added to it.
-    """
+    """Return by how much the PSI of each point is more than what chance would give."""
     before, totals = usual.of(place), rows.sum(axis=1)
-    free = max(1, len(before) - 1)
     now = (rows + 0.5) / (totals + 0.5 * len(before))[:, None]
     then = shares(before)
     psi = ((now - then) * np.log(now / then)).sum(axis=1)
-    varies = np.maximum(1.0, usual.inflation[place, : min(SCORES, free)])
-    mean, square = free + (varies - 1).sum(), free + (varies**2 - 1).sum()
-    noise = float(mean + CERTAIN * np.sqrt(2 * square))
-    made: Floats = psi - noise * (1 / np.maximum(1, totals) + 1 / max(1, int(before.sum())))
+    made: Floats = psi - usual.chance(place, totals)
     made[totals < POINT_VALUES_MIN] = -np.inf
     return made
 

@@ -228,6 +228,33 @@ def test_a_partition_that_nobody_has_and_one_without_an_offset_are_told_as_such(
     assert (told["worker"], told["committed"], told["lag"], told["rate"]) == ("", None, 9, None)
 
 
+def test_what_a_worker_makes_again_is_told_while_it_says_so_and_of_its_own_partitions_alone() -> None:
+    group = Group()
+    members = [Member("a", "/h", (("t", 0), ("t", 1))), Member("b", "/h", (("t", 2),))]
+    group.take(1.0, members, [Standing("t", number, 5, 9) for number in range(3)])
+
+    def told(now: float) -> list[tuple[Any, Any]]:
+        return [(one["recovering"], one["tells"]) for one in group.told(now)["partitions"]]
+
+    assert told(0.0) == [(None, False)] * 3, "nobody has said anything"
+    group.hear({"worker": "a", "recovering": [[1, 700], [2, 5]]}, now=10.0)
+    for broken in (
+        {},
+        {"recovering": 7},
+        {"recovering": [[1]]},
+        {"recovering": []},
+        {"worker": "b", "recovering": "x"},
+    ):
+        group.hear(broken, now=10.0)
+    assert told(11.0) == [(None, True), (700, True), (None, False)], "what is not its own it does not tell of"
+    assert told(10.0 + board.AGAIN_SECONDS_MAX) == [(None, False)] * 3, "it died over it"
+    group.hear({"worker": "a", "recovering": []}, now=30.0)
+    assert told(31.0 + board.AGAIN_SECONDS_MAX)[1] == (None, True)
+    for number in range(board.WORKERS_COUNT_MAX + 9):
+        group.hear({"worker": f"w{number}", "recovering": []}, now=31.0)
+    assert len(group._heard) == board.WORKERS_COUNT_MAX
+
+
 # To everybody at once.
 
 

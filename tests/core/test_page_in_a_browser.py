@@ -19,6 +19,7 @@ import pytest
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.stream.broker import free_port
+from headrace.stream.monitoring import unpacked
 
 OUT = Path(__file__).resolve().parents[2] / "benchmarks/out/page"  # what it looks like, for a person to look at
 SECONDS_MAX = 60
@@ -200,6 +201,13 @@ def test_the_numbers_move_and_are_those_of_the_data(demo: Demo, look: Callable[.
     assert after
 
 
+def test_a_worker_tells_the_pages_of_others_that_it_makes_nothing_again(demo: Demo) -> None:
+    reader = confluent_kafka.Consumer({"bootstrap.servers": demo.broker, "group.id": "judge", "log_level": 0})
+    reader.assign([confluent_kafka.TopicPartition("headrace-demo-slices", 0, 0)])
+    _until(lambda: (one := reader.poll(0.2)) and unpacked(one.value()).get("recovering") == [])
+    reader.close()
+
+
 def test_an_alert_appears_is_acknowledged_by_a_click_and_goes_when_it_is_cleared(
     demo: Demo, look: Callable[..., Seen]
 ) -> None:
@@ -240,9 +248,11 @@ def test_everybody_can_read_it_on_every_screen_by_day_and_by_night(
     one = msgspec.structs.replace(ALERT, id=f"drift-amount-{viewport}")
     _inject(demo.broker, ("alerts", one.id.encode(), msgspec.json.encode(one)))
     seen = look(demo.url, viewport=viewport)
-    for part in (f'[data-alert="{one.id}"]', "#scores figure", "#drift figure", "#predictions tr", "#quality-table tr"):
+    parts = "#scores figure", "#watched-one figure", "#drift figure", "#predictions tr", "#quality-table tr"
+    for part in (f'[data-alert="{one.id}"]', *parts):
         seen.page.wait_for_selector(part, timeout=SECONDS_MAX * 1_000)
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it does not fit"
+    _look_at_what_is_watched(seen.page)
     OUT.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
         seen.page.emulate_media(color_scheme=scheme)
@@ -255,6 +265,34 @@ def test_everybody_can_read_it_on_every_screen_by_day_and_by_night(
     assert _faults(seen.page, None, "dialog") == []
     seen.page.keyboard.press("Escape")
     assert seen.page.query_selector("dialog[open]") is None
+
+
+def _look_at_what_is_watched(page: Any) -> None:
+    """By the keyboard: the numbers of a series are those of the data, and it stays the one that is looked at."""
+    page.focus("#watched-pick")
+    page.keyboard.type("night")
+    page.keyboard.press("Enter")
+    _until(lambda: page.inner_text("#watched-one h3") == "night")
+
+    def compared() -> bool:
+        data = page.evaluate(GLANCE)
+        (told,) = [one for one in data["watched"]["series"] if one["series"] == "night"] if data else [None]
+        if told is None:
+            return False
+        cells = page.eval_on_selector_all("#watched tbody tr", "all => all.map(one => one.innerText.split('\\t'))")
+        (row,) = [one for one in cells if one[0] == "night"]
+        bins = page.eval_on_selector_all("#watched-bins tbody tr", "all => all.map(one => one.innerText.split('\\t'))")
+        if row[6] != f"{told['current_count']:,}":
+            return False  # it was drawn anew meanwhile
+        assert float(row[3]) == pytest.approx(told["psi"], rel=0.1, abs=1e-4)
+        assert [one[0] for one in bins] == told["bins"]
+        for (_, usual, now), reference, current in zip(bins, told["reference"], told["current"], strict=True):
+            assert float(usual.split()[0]) == pytest.approx(100 * reference, abs=0.5)
+            assert float(now.split()[0]) == pytest.approx(100 * current, abs=0.5)
+        return True
+
+    _until(compared)
+    assert page.evaluate("document.activeElement.id") == "watched-pick"
 
 
 def _faults(page: Any, rules: list[str] | None, context: str | None = None) -> list[str]:
