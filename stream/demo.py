@@ -100,7 +100,13 @@ class Producing(threading.Thread):
         else:
             record["id"] = self._names.pop(record["id"])
             self.labelled += 1
-        self._producer.produce(topic, orjson.dumps(record), record[self._show.key])
+        while True:
+            try:
+                self._producer.produce(topic, orjson.dumps(record), record[self._show.key])
+            except BufferError:  # more was asked for than the broker takes
+                self._producer.poll(0.1)
+            else:
+                return
 
 
 class Reading(threading.Thread):

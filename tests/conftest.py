@@ -159,7 +159,17 @@ def _free_ports(count: int) -> list[int]:
 collect_ignore = [
     *(
         f"faults/{name}.py"
-        for name in ("pipeline", "stock", "reference", "altered", "learning", "phishing", "watching")
+        for name in (
+            "pipeline",
+            "stock",
+            "reference",
+            "altered",
+            "learning",
+            "phishing",
+            "watching",
+            "acting",
+            "extended",
+        )
     ),
     "core/learners.py",  # it names classes, which can be done once
 ]

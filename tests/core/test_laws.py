@@ -285,6 +285,7 @@ NOT_FEATURES = {
     "Pipeline": "what the laws are about",
     "Static": "a model that a folder holds; some pipelines of its own tests have one, and keep the laws",
     "save_static": "it writes such a folder",
+    "extends": "what a worker does beside the pipeline",
     "per": "each of its features is looked for below",
     **dict.fromkeys(
         ["ask_for_retraining", "fall_back", "restart_learner", "reweight"],

@@ -85,7 +85,7 @@ def _said(command: str, folder: Path, env: dict[str, str]) -> str:
 def _until_ready(worker: "subprocess.Popen[bytes]", log: Path) -> str:
     """Wait until a worker is ready, and return where its page is."""
     deadline = time.monotonic() + SECONDS_MAX
-    while not (found := re.search(r"ready: .* page on (http://\S+)", log.read_text())):
+    while not (found := re.search(r"ready: .* page on (http://[^\s\"]+)", log.read_text())):
         assert worker.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
