@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,17 @@ class Terminals:
         told = f'trap : INT; {command}; echo "exit $?"; exec sleep 600'  # Ctrl-C is for the command alone
         self._run("new-session", "-d", "-s", name, "-x", width, "-y", height, told)
 
-    def resize(self, name: str, size: tuple[int, int]) -> None:
-        self._run("resize-window", "-t", name, "-x", str(size[0]), "-y", str(size[1]))
+    def resize(self, name: str, size: tuple[int, int], *, until: str = "") -> None:
+        """Give the terminal another size, and again where tmux has told the program of none, as it does under load."""
+        for number in count():
+            self._run("resize-window", "-t", name, "-x", str(size[0] - number % 2), "-y", str(size[1]))
+            self._run("resize-window", "-t", name, "-x", str(size[0]), "-y", str(size[1]))
+            deadline = time.monotonic() + SECONDS_MAX / 6
+            while time.monotonic() < deadline:
+                if re.search(until, shown := self.seen(name)):
+                    return
+                time.sleep(0.1)
+            assert number < 6, f"{name} does not show {until!r}:\n{shown}"
 
     def keys(self, name: str, *keys: str) -> None:
         self._run("send-keys", "-t", name, *keys)
@@ -129,9 +139,9 @@ def test_demo_top_doctor_and_errors_fit_a_terminal_of_every_size(terminals: Term
     terminals.open("live", f"{HEADRACE} top {page}")
     terminals.wait("live", r"PREDICTIONS[^\n]*\n +demo-\d+")
     terminals.wait("live", r"predictions +\d+ /s +[1-9]")
+    terminals.wait("live", r"ready +0-3 ")  # the group is asked every few seconds
     for size in (SMALL, LARGE):
-        terminals.resize("live", size)
-        terminals.wait("live", r"^" + r"[^\n]*\n" * (size[1] - 1) + "q quits")
+        terminals.resize("live", size, until=r"^" + r"[^\n]*\n" * (size[1] - 1) + "q quits")
         shown = terminals.picture("live", size)
         assert len(shown.rstrip("\n").splitlines()) == size[1]
         for word in (
