@@ -293,15 +293,19 @@ class Evidence:
 
     def window(self, slices: int) -> Ints:
         """Return the counts of the last slices together."""
-        same = max(1, self.slices - self._turned)
-        made: Ints = np.sum(self._recent[-min(slices, same) :], axis=0)
+        made: Ints = np.sum(self._recent[-min(slices, self._alike) :], axis=0)
         return made
+
+    @property
+    def _alike(self) -> int:
+        """How many of the last slices are of the same season."""
+        return max(1, self.slices - self._turned)
 
     def effect(self, found: Found, slices: int) -> Effect:
         """Return how large a change is over the last slices."""
         counts = self.window(min(slices, len(self._recent)))
         if found.kind == "relation":
-            slices = min(slices, len(self._products), max(1, self.slices - self._turned))
+            slices = min(slices, len(self._products), self._alike)
             counts = self.window(slices)
             events = float(counts[self._begins[0] : self._begins[1]].sum())
             now = np.arctanh(self._relation(counts, np.sum(self._products[-slices:], axis=0))[found.place])

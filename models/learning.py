@@ -72,9 +72,8 @@ class Learning:
         self._begun = self._learned() if obedience is not None else b""
         self.taught = 0  # events of which something became known, also where it was kept from teaching
         self._turns: list[Turn] = []
-        self.on_known: Callable[[Scored, Floats, Floats], None] | None = (
-            None  # hears what is true of events, once of each
-        )
+        # Hears what is true of events, once of each.
+        self.on_known: Callable[[Scored, Floats, Floats], None] | None = None
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""

@@ -86,7 +86,7 @@ class Quality:
         ``unusable``, and counted as that only; a missing score is NaN or None.
         """
         rows = self._read(at, scores, labels, weights)
-        if not len(rows.at):
+        if rows is None:
             return
         # Copies, because whoever gave them may go on to write there.
         self._held.append(rows._replace(at=rows.at.copy(), columns=[column.copy() for column in rows.columns]))
@@ -103,8 +103,7 @@ class Quality:
         """
         self.settle()
         for sign, labels in ((-1, old_labels), (1, new_labels)):
-            rows = self._read(at, scores, labels, weights)
-            if len(rows.at):
+            if (rows := self._read(at, scores, labels, weights)) is not None:
                 self._take(rows, sign=sign, fresh=False)
 
     def report(self, now: float | None = None) -> dict[str, Told]:
@@ -175,10 +174,10 @@ class Quality:
         self._last, self._at = data["last"], data["at"]
         self.measure.known = set(data["known"])
 
-    def _read(self, at: Any, scores: Any, labels: Any, weights: Any) -> "_Rows":
+    def _read(self, at: Any, scores: Any, labels: Any, weights: Any) -> _Rows | None:
         at = np.asarray(at, np.float64)
         if not len(at):
-            return _Rows(at, [], at, at, at, plain=True)
+            return None
         columns, there, given = self.measure.read(scores, labels)
         assert len(there) == len(given) == len(at), "one score and one label for each time"
         return _Rows(at, columns, there, given, _units(weights, len(at)), plain=weights is None)
@@ -197,7 +196,7 @@ class Quality:
             )
             self._take(_Rows(at, columns, there, given, units, plain), sign=1, fresh=True)
 
-    def _take(self, rows: "_Rows", *, sign: int, fresh: bool) -> None:
+    def _take(self, rows: _Rows, *, sign: int, fresh: bool) -> None:
         at, columns, there, given, units, plain = rows
         units = sign * units
         placed = self.window.has_place(at)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -77,22 +78,13 @@ class Gathering:
         numbers = _numbers(at, seconds(every))
         values = {field: np.array(some)[order] for field, some in self._values.items()}
         slices = {field: _groups(binner, rows, numbers, some) for field, some in values.items()}
-        length = season_seconds(season)
-        if length and at[-1] - at[0] < 2 * length:
-            days = (at[-1] - at[0]) / length
-            raise ValueError(
-                f"season = {season!r}: what is usual in an hour is told from two whole seasons or more, and the events "
-                f"are of {days:.1f}"
-            )
-        hours = (at % length // HOUR_SECONDS).astype(np.int64) if length else np.zeros(0, np.int64)
-        seasonal = {} if season is None else {"": _parts(binner, rows, numbers, hours, int(length // HOUR_SECONDS))}
-        for field, known in slices.items() if season is not None else ():
-            for value in known:
-                mine = values[field] == value
-                given = rows[mine], numbers[mine], hours[mine]
-                seasonal[f"{field}={value}"] = _parts(binner, *given, int(length // HOUR_SECONDS))
+        seasonal: dict[str, Any] = {}
+        if season is not None:
+            parts = ((f"{field}={value}", values[field] == value) for field, some in slices.items() for value in some)
+            whole: list[tuple[str, Any]] = [("", slice(None))]
+            seasonal["season"] = _seasonal(season, at, binner, rows, numbers, chain(whole, parts))
         return {
-            **({"season": {"length": season, "parts": seasonal}} if season is not None else {}),
+            **seasonal,
             "format": FORMAT,
             "pipeline": self._pipeline.name,
             "version": self._pipeline.version,
@@ -188,17 +180,30 @@ def _groups(binner: Binner, rows: Array, numbers: Array, held: Array) -> dict[st
     return {value: learned(binner, rows[held == value], numbers[held == value]).dump() for value in known}
 
 
-def _parts(binner: Binner, rows: Array, numbers: Array, hours: Array, count: int) -> list[Any]:
-    """Return what is usual in each hour of a season; None where too few events were."""
-    made: list[Any] = []
-    for hour in range(count):
-        there = hours == hour
+def _seasonal(
+    season: str, at: Floats, binner: Binner, rows: Array, numbers: Array, parts: Iterable[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Return what is usual in each hour of a season, of parts of the events; None where too few events were."""
+    length = season_seconds(season)
+    if at[-1] - at[0] < 2 * length:
+        raise ValueError(
+            f"season = {season!r}: what is usual in an hour is told from two whole seasons or more, and the events "
+            f"are of {(at[-1] - at[0]) / length:.1f}"
+        )
+    hours = at % length // HOUR_SECONDS
+
+    def usual_in(there: Array) -> dict[str, Any] | None:
         if np.count_nonzero(there) < EVENTS_WANTED:
-            made.append(None)
-            continue
+            return None
         usual = learned(binner, rows[there], numbers[there])
-        made.append({"counts": usual.counts.tolist(), "inflation": usual.inflation.tolist(), "slices": usual.slices})
-    return made
+        return {"counts": usual.counts.tolist(), "inflation": usual.inflation.tolist(), "slices": usual.slices}
+
+    made: dict[str, Any] = {}
+    for name, part in parts:
+        mine = np.zeros(len(at), np.bool_)
+        mine[part] = True
+        made[name] = [usual_in(mine & (hours == hour)) for hour in range(int(length // HOUR_SECONDS))]
+    return {"length": season, "parts": made}
 
 
 def _part(whole: Reference, data: Any) -> Reference | None:
