@@ -45,15 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except HeadraceError as error:
+        code = error.exit_code
         if getattr(options, "logs_are_json", False):
             from headrace.stream import logs  # noqa: PLC0415 - it is loaded by now
 
             logs.tell(error)
-            sys.exit(error.exit_code)
-        from headrace.stream import terminal  # noqa: PLC0415 - it is wanted here alone
+        else:
+            from headrace.stream import terminal  # noqa: PLC0415 - it is wanted here alone
 
-        print(terminal.fitted(f"{error.code}: {error}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
-        code = error.exit_code
+            print(terminal.fitted(f"{error.code}: {error}", sys.stderr), file=sys.stderr, flush=True)  # noqa: T201
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

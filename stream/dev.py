@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from headrace.schemas.config import Config
@@ -20,7 +21,7 @@ POLL_SECONDS = 0.1
 QUIET_POLLS = 1  # without a change, before a change counts as whole: editors write a file in several goes
 STANDBY_SECONDS = 2.0  # after a start, before the next worker is loaded: the processors are the first one's until then
 STOP_MARGIN_SECONDS = 5.0  # beyond drain_timeout_ms
-FILES_MAX = 2_000  # of a folder that is watched
+FILES_MAX = 2_000  # of a folder that is watched, or of which it is known what they import
 MEMBER = "dev"
 FETCH_WAIT_MS = 5  # the embedded broker answers a fetch that found nothing when its time is up
 
@@ -70,12 +71,22 @@ def _imported(path: Path, root: Path) -> Iterator[str]:
         yield from ("/".join(parts[:many]) for many in range(1, len(parts) + 1))
 
 
-def _imports(path: Path, root: Path) -> Iterator[str]:
-    """Yield what a file imports, the library of Python left out; of ``from a import b`` both a and a.b."""
+def _imports(path: Path, root: Path) -> tuple[str, ...]:
+    """Return what a file imports, the library of Python left out; of ``from a import b`` both a and a.b.
+
+    It is read when it was changed, and not whenever somebody looks, which is ten times a second.
+    """
+    moment = _moment(path)
+    return () if moment is None else _read(path, root, moment)
+
+
+@lru_cache(maxsize=FILES_MAX)
+def _read(path: Path, root: Path, _moment: int) -> tuple[str, ...]:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return
+        return ()
+    found: list[str] = []
     here = path.parent.relative_to(root).parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -86,7 +97,8 @@ def _imports(path: Path, root: Path) -> Iterator[str]:
             names = [base, *(f"{base}.{alias.name}" if base else alias.name for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.partition(".")[0] not in _LIBRARY)
+        found += (name for name in names if name.partition(".")[0] not in _LIBRARY)
+    return tuple(found)
 
 
 _LIBRARY = {"", "*", *sys.stdlib_module_names}

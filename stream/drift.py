@@ -80,15 +80,17 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
         )
     data["slices"] = {field: data["slices"][field] for field in slices}
     try:
-        given: dict[str, Any] = {
-            "every": every,
-            "warm_up": warm_up,
-            "when": when,
-            "detectors": detectors,
-            "against": against,
-            "reasons": reasons,
-        }
-        return watch_of(data, false_alarms=false_alarms, season=season, **given)
+        return watch_of(
+            data,
+            false_alarms=false_alarms,
+            every=every,
+            warm_up=warm_up,
+            when=when,
+            detectors=detectors,
+            against=against,
+            season=season,
+            reasons=reasons,
+        )
     except ValueError as error:
         raise BadReference(f"{path}: {error}") from error
 

@@ -59,7 +59,6 @@ class Follower(threading.Thread):
         super().__init__(name=f"follow {url.netloc}", daemon=True)
         self.url = url.geturl()
         self.refused = ""  # for good: to ask again does not help
-        self.tries = 0
         self._parts = url
         self._token = token
         self._woken = woken
@@ -81,7 +80,6 @@ class Follower(threading.Thread):
             trouble = self._follow()
             with self._lock:
                 self._trouble = trouble[:TROUBLE_CHARACTERS_MAX]
-                self.tries += 1
             self._woken.set()
             time.sleep(PAUSE_SECONDS)
 

@@ -71,8 +71,13 @@ def extend(worker: Any, extensions: tuple[Extension, ...]) -> None:
         except HeadraceError:
             raise
         except Exception as error:
-            what = getattr(extension, "__name__", repr(extension))
-            raise BadPipeline([f"{_where(error)}: {what} could not extend the worker: {_told(error)}"]) from error
+            what = f"{called(extension)} could not extend the worker"
+            raise BadPipeline([f"{_where(error)}: {what}: {_told(error)}"]) from error
+
+
+def called(extension: Extension) -> str:
+    """Return what a person knows an extension by."""
+    return getattr(extension, "__name__", repr(extension))
 
 
 def _module(name: str) -> ModuleType:

@@ -272,7 +272,9 @@ def _outcomes(
     shelf: explaining.Shelf, pipeline: Pipeline, config: Config, made: Sequence[Message]
 ) -> dict[Any, dict[str, Any]]:
     """Return what became known last of each event, from when the first of these predictions was written."""
-    name, first = pipeline.wire.id, min((one.timestamp()[1] for one in made), default=0) - explaining.EARLIER_MS
+    if not made:
+        return {}
+    name, first = pipeline.wire.id, min(one.timestamp()[1] for one in made) - explaining.EARLIER_MS
     ids = {_said(one).get(name) for one in made}
 
     def before(some: Sequence[Message]) -> bool:

@@ -23,7 +23,7 @@ from headrace.stream import clients, health, heap, shared, topics
 from headrace.stream.app import Worker
 from headrace.stream.dry_run import DryRun, rehearsed
 from headrace.stream.instance import Instance
-from headrace.stream.load import Extension, extend
+from headrace.stream.load import Extension, called, extend
 
 log = logging.getLogger("headrace")
 
@@ -78,8 +78,7 @@ def run(
             names += [config.slices_topic, config.slices_state_topic]
         lineage = topics.lineage(config, names)
     if dry and extensions:
-        called = ", ".join(getattr(one, "__name__", repr(one)) for one in extensions)
-        log.info("what extends the worker (%s) is left out of a dry run", called)
+        log.info("what extends the worker (%s) is left out of a dry run", ", ".join(map(called, extensions)))
     rehearsal = DryRun(config, as_json=as_json) if dry else None
     # What exists by now stays: the collector need not look at it with every sweep, each of which is a pause.
     gc.collect()
