@@ -152,7 +152,7 @@ def where(name: str) -> tuple[Path, Path]:
         path = path / "pipeline.py"
     if path.is_file():
         return path.resolve(), path.resolve().parent
-    if not name.endswith(".py") and "/" not in name:
+    if not name.endswith(".py") and "/" not in name and not name.startswith("."):
         with contextlib.suppress(ModuleNotFoundError):
             spec = importlib.util.find_spec(name)
             if spec is not None and spec.origin and spec.has_location:

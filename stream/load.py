@@ -87,7 +87,7 @@ def _module(name: str) -> ModuleType:
     try:
         if path.is_file():
             return _from_file(path.resolve())
-        if not name.endswith(".py") and "/" not in name and _is_module(name):
+        if not name.endswith(".py") and "/" not in name and not name.startswith(".") and _is_module(name):
             return importlib.import_module(name)
     except HeadraceError:
         raise

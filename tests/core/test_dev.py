@@ -65,13 +65,20 @@ def test_a_change_is_told_once_when_nobody_is_at_it_any_more(tmp_path: Path) -> 
     assert watch.changed() == {tmp_path / "late.py"}
 
 
-def test_a_pipeline_is_a_file_a_folder_or_a_module_as_for_run(tmp_path: Path) -> None:
+def test_a_pipeline_is_a_file_a_folder_or_a_module_as_for_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path, pipeline="")
     assert where(str(tmp_path)) == where(str(tmp_path / "pipeline.py")) == (tmp_path / "pipeline.py", tmp_path)
     path, root = where("headrace.examples.fraud.pipeline")
     assert path == root / "examples/fraud/pipeline.py"
     with pytest.raises(BadPipeline, match=r"nowhere\.py: no such file, folder with a pipeline\.py, or module"):
         where("nowhere.py")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipeline.py").unlink()
+    for name in (".", ".pipeline"):
+        with pytest.raises(
+            BadPipeline, match=rf"{re.escape(name)}: no such file, folder with a pipeline\.py, or module"
+        ):
+            where(name)
 
 
 def test_a_worker_begins_anew_and_what_cannot_run_is_told_and_waited_out(tmp_path: Path) -> None:

@@ -141,9 +141,12 @@ def test_a_pipeline_that_does_not_fit_together_says_so_itself(tmp_path: Path) ->
         "no/such/file.py",
         "no/such/folder",
         "pipeline.pyx.py",
+        ".",
+        ".pipeline",
     ],
 )
-def test_what_is_not_there_is_told_so(name: str) -> None:
+def test_what_is_not_there_is_told_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert _problem(name) == f"{name}: no such file, folder with a pipeline.py, or module"
 
 
