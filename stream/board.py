@@ -183,9 +183,8 @@ class Group:
     def __init__(self) -> None:
         self._looks: deque[tuple[float, list[Member], list[Standing]]] = deque(maxlen=3)
         self._trouble = "nobody has asked the broker yet"
-        self._heard: OrderedDict[str, tuple[float, dict[int, int]]] = (
-            OrderedDict()
-        )  # of workers: when, and what is left
+        # Of workers: when, and what is left.
+        self._heard: OrderedDict[str, tuple[float, dict[int, int]]] = OrderedDict()
 
     def take(self, at: float, members: list[Member], standings: list[Standing]) -> None:
         """Hear how the group stands."""
@@ -201,11 +200,11 @@ class Group:
         """Hear what a worker says of its memories; what says nothing of that is left alone."""
         if "recovering" not in said:
             return
-        with contextlib.suppress(TypeError, ValueError, KeyError):
+        with contextlib.suppress(TypeError, ValueError, KeyError, OverflowError):
             left = {int(number): int(many) for number, many in said["recovering"]}
             worker = str(said["worker"])
-            self._heard = OrderedDict([(name, one) for name, one in self._heard.items() if name != worker])
             self._heard[worker] = now, left
+            self._heard.move_to_end(worker)
             if len(self._heard) > WORKERS_COUNT_MAX:
                 self._heard.popitem(last=False)
 

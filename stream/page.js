@@ -142,7 +142,7 @@ function nodesOf(told) {
     letters: { title: topics.dead_letters, big: `${rate(sum(rates.headrace_dead_letters_total))}/s`, sub: `${whole(sum(totals.headrace_dead_letters_total))} in all`, kind: "topic" },
     labels: { title: topics.labels || "labels", big: topics.labels ? `${rate(rates.headrace_events_consumed_total[topics.labels] || 0)}/s` : worker.learns ? "with events" : "none", sub: topics.labels ? `${whole(told.waiting.events)} events wait` : "", kind: "topic", off: !worker.learns },
     learner: { title: "learner", big: `${rate(sum(rates.headrace_learner_taught_total))}/s`, sub: `${whole(sum(totals.headrace_learner_taught_total))} taught`, off: !worker.learns },
-    drift: { title: "drift", big: `${whole(told.watched.count)} series`, sub: told.watched.known ? told.watched.warms_up ? "warming up" : `${told.watched.series.filter((one) => one.psi > one.chance).length} moved` : "" },
+    drift: { title: "drift", big: `${whole(told.watched.count)} series`, sub: told.watched.known ? told.watched.warms_up ? "warming up" : `${whole(told.watched.moved)} moved` : "" },
     alerts: { title: topics.alerts, big: `${told.alerts.length} open`, sub: `${whole(sum(totals.headrace_alerts_total))} said here`, kind: "topic", bad: told.alerts.some((one) => !one.acknowledged) },
   };
 }

@@ -79,11 +79,15 @@ class Watched:
             if said["of"] != self._watch.fingerprint:
                 self._of_others = self._changed = True
                 return None
-            slice_, partition = Counted.load(said["slice"]), int(said["partition"])
-            if len(slice_.counts) != self._watch.binner.total:
+            slice_, partition, partitions = Counted.load(said["slice"]), int(said["partition"]), int(said["partitions"])
+            slice_ = slice_._replace(number=int(slice_.number), events=int(slice_.events))
+            binners = (self._watch.binner, self._watch.event_binner, self._watch.label_binner)
+            parts = (slice_.counts, slice_.own, slice_.labels)
+            if [len(one) for one in parts] != [one.total for one in binners]:
                 return None
-            partitions = int(said["partitions"])
-        except (snapshot.Unreadable, KeyError, IndexError, TypeError, ValueError, AttributeError):
+        except (
+            snapshot.Unreadable, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError
+        ):  # fmt: skip
             return None
         if slice_.number <= self._last.get(partition, slice_.number - 1):
             return None  # at least once, it may come again
@@ -136,7 +140,9 @@ class Watched:
             self.told = nothing("all slices on the topic are of another reference than this pipeline's")
             return
         events = sum(one[0] for one in self._recent.values())
-        series = sorted(self._series(), key=lambda one: (-one.pop("beyond"), one["series"]))
+        found = list(self._series())
+        moved = sum(one["beyond"] > 1 for one in found)
+        series = sorted(found, key=lambda one: (-one.pop("beyond"), one["series"]))
         every, first, last = self._watch.every_s, min(self._recent), max(self._recent)
         self.told = {
             "known": True,
@@ -147,6 +153,7 @@ class Watched:
             "events": events,
             "warms_up": self._warms_up(last),
             "count": len(series),
+            "moved": moved,
             "series": series[:SERIES_MAX],
         }
 
@@ -168,10 +175,10 @@ class Watched:
 
 
 def _compared(one: Bins, now: Ints, usual: Reference | None, place: int) -> dict[str, Any]:
-    many = int(now.sum())
+    many, lately = int(now.sum()), shares(now)
     made: dict[str, Any] = {
         "bins": one.names,
-        "current": _rounded(shares(now)),
+        "current": _rounded(lately),
         "current_count": many,
         "reference": [],
         "reference_count": 0,
@@ -182,10 +189,11 @@ def _compared(one: Bins, now: Ints, usual: Reference | None, place: int) -> dict
     }
     if usual is None or not (before := usual.of(place)).any():
         return made
-    made |= {"reference": _rounded(shares(before)), "reference_count": int(before.sum())}
+    then = shares(before)
+    made |= {"reference": _rounded(then), "reference_count": int(before.sum())}
     if many >= VALUES_MIN:
-        far, chance = psi(shares(before), shares(now)), float(usual.chance(place, np.array([many]))[0])
-        between = jensen_shannon(shares(before), shares(now))
+        far, chance = psi(then, lately), float(usual.chance(place, np.array([many]))[0])
+        between = jensen_shannon(then, lately)
         made |= {"psi": round(far, 6), "jensen_shannon": round(between, 6), "chance": round(chance, 6)}
         made["beyond"] = far / chance
     return made
@@ -201,4 +209,4 @@ def nothing(why: str) -> dict[str, Any]:
     >>> nothing("no slice of time is over yet")["trouble"]
     'no slice of time is over yet'
     """
-    return {"known": False, "trouble": why, "slices": 0, "count": 0, "warms_up": False, "series": []}
+    return {"known": False, "trouble": why, "slices": 0, "count": 0, "moved": 0, "warms_up": False, "series": []}

@@ -244,6 +244,7 @@ def test_what_a_worker_makes_again_is_told_while_it_says_so_and_of_its_own_parti
         {"recovering": [[1]]},
         {"recovering": []},
         {"worker": "b", "recovering": "x"},
+        {"worker": "b", "recovering": [[float("inf"), 1]]},
     ):
         group.hear(broken, now=10.0)
     assert told(11.0) == [(None, True), (700, True), (None, False)], "what is not its own it does not tell of"

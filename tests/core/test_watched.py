@@ -69,6 +69,7 @@ def test_what_moved_comes_first_and_what_stayed_is_within_chance() -> None:
     moved = [one["psi"] > one["chance"] for one in changed.told["series"] if one["psi"] is not None]
     assert moved[0]
     assert moved == sorted(moved, reverse=True)
+    assert changed.told["moved"] == sum(moved)
 
 
 def test_what_the_worker_makes_itself_is_compared_with_what_a_report_compares_it_with() -> None:
@@ -89,6 +90,11 @@ def test_what_comes_twice_or_is_no_slice_of_ours_changes_nothing() -> None:
     wanted = _read().told
     others = [b"", b"{", _packed({"of": "another", **_slices()[0]}), _packed({"partition": 0, "idle": True})]
     others += [_packed({"partition": 0, "partitions": 3, "slice": broken}) for broken in ([], 7, [1, 2, 3])]
+    ours = _slices()[0]
+    number, events, counts, own, *rest = ours["slice"]
+    others += [_packed({**ours, name: float("inf")}) for name in ("partition", "partitions")]
+    for broken in (["x", events, counts, own], [number, "x", counts, own], [number, events, counts, own[:-1]]):
+        others.append(_packed({**ours, "slice": [*broken, *rest]}))
     noisy = [one for record in RECORDS for one in (record, record, *others)]
     assert _read(noisy).told == wanted
     assert _read(others).told["known"] is False
@@ -108,6 +114,7 @@ def test_no_more_series_are_told_of_than_a_page_can_show(monkeypatch: pytest.Mon
     monkeypatch.setattr(watched, "SERIES_MAX", 2)
     few = _read().told
     assert (few["count"], few["series"]) == (whole["count"], whole["series"][:2])
+    assert few["moved"] == whole["moved"], "also of those that are not shown"
 
 
 def test_a_watch_that_warms_up_says_so_and_learns_nothing_of_that_time() -> None:
