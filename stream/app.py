@@ -20,12 +20,12 @@ from headrace.stream.broker import free_port
 from headrace.stream.commit import Committer
 from headrace.stream.dry_run import DryMemories, DryRun
 from headrace.stream.health import Health, Standing
+from headrace.stream.listener import Hears, Listener
 from headrace.stream.monitoring import Monitoring
-from headrace.stream.orders import Listener as OrderListener
 from headrace.stream.page import Page
 from headrace.stream.poller import Place
 from headrace.stream.registry import CONTENT_TYPE, Labels
-from headrace.stream.shared import Listener, Shared, tell
+from headrace.stream.shared import Hearing, Shared, tell
 from headrace.stream.state import Memories
 from headrace.stream.telemetry import Telemetry
 from headrace.stream.traces import Traces
@@ -105,7 +105,7 @@ class Worker(faust.App):
         self._gave_back_at = 0.0
         self._state_folder = state_folder
         self._lineage = lineage
-        self._listeners: list[Listener | OrderListener] = []
+        self._listeners: list[Listener] = []
         # What one worker does for all is no part of a dry run: lessons and slices are published by nobody there.
         lessons = [] if self.shared is None or dry is not None else [self.shared.topic]
         slices = () if self.monitoring is None or dry is not None else self.monitoring.topics
@@ -205,16 +205,13 @@ class Worker(faust.App):
         self.add_future(self.health.beat())
         if self.shared is not None and self.dry is None:
             self.shared.begin(consumer.poller, folder=self._state_folder / self.headrace.group, lineage=self._lineage)
-            self._listeners.append(Listener(self.shared, self.pipeline, self.headrace, self._failed_elsewhere))
+            self._listen("headrace-listener", Hearing(self.shared, self.pipeline, self.headrace))
         if self.monitoring is not None and self.dry is None:
             folder = self._state_folder / self.headrace.group
             self.monitoring.begin(consumer.poller, folder=folder, lineage=self._lineage)
             if self.monitoring.orders is not None and self.pipeline.obeys:
-                given = self.monitoring.orders, self.headrace, self._failed_elsewhere
-                self._listeners.append(OrderListener(*given))
+                self._listen("headrace-orders", self.monitoring.orders)
             self.add_future(self._say_recovering(self.monitoring, self._memories))
-        for listener in self._listeners:
-            listener.start()
         if self._page is not None:
             self.add_future(self._page.beat())
         consumer.commits = self._committer
@@ -223,6 +220,10 @@ class Worker(faust.App):
         events, *others = self.pipeline.topics
         consumer.poller.leads = dict.fromkeys(others, events)
         await self._committer.start()
+
+    def _listen(self, name: str, hears: Hears) -> None:
+        self._listeners.append(Listener(name, hears, self.headrace, self._failed_elsewhere))
+        self._listeners[-1].start()
 
     def stopping(self) -> None:
         """Wait for nothing that takes long: a stop was asked for."""

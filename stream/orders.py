@@ -8,21 +8,19 @@ record on the control topic tells it, in the transaction of that step. If that c
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
-from confluent_kafka import TopicPartition
 
 from headrace.models.actions import News
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
 from headrace.schemas.order import Action, Order, OrderState
 from headrace.stream.commit import Output
-from headrace.stream.state import Memory, Tail
+from headrace.stream.state import Memory
 
 log = logging.getLogger("headrace.orders")
 
-LISTEN_MS = 100  # how long a broker may take to say that nothing was ordered
 _SAID = {
     Action.FALL_BACK: "the static model counts alone",
     Action.REWEIGHT: "the two models are weighed anew",
@@ -40,6 +38,16 @@ class Orders:
         self.caught_up = threading.Event()  # everything that was ordered when the worker began was heard
         self.heard: tuple[Order, ...] = ()  # in their order; put in place by whoever hears, at any moment
         self._name = name
+        self._values: list[bytes | None] = []  # taken in, and not heard yet
+
+    def take(self, key: bytes, value: bytes | None) -> None:  # noqa: ARG002 - the record says it all
+        """Take one record in."""
+        self._values.append(value)
+
+    def told(self) -> None:
+        """Hear what was taken in since."""
+        values, self._values = self._values, []
+        self.hear(values)
 
     def hear(self, values: Sequence[bytes | None]) -> None:
         """Take in records of the control topic; what was applied is no order, and what comes twice is one."""
@@ -69,57 +77,20 @@ class Orders:
     def given(self, orders: Sequence[Order]) -> list[Output]:
         """Return orders as they are published."""
         for order in orders:
-            said = _OVER if order.ends else _SAID
-            log.warning("%s: %s, because of %s (%s)", order.state.value, said[order.action], order.alert, order.text)
-        return [Output(self.topic, order.id, encode(order), partition=0) for order in orders]
+            log.warning("%s: %s, because of %s (%s)", order.state.value, _said(order), order.alert, order.text)
+        return self.outputs(orders)
 
     def applied(self, orders: Sequence[Order], memory: Memory, offset: int) -> list[Order]:
         """Return what is told of orders that a partition follows from an offset on."""
         for order in orders:
-            said = (_OVER if order.ends else _SAID)[order.action]
-            log.warning("%s[%d]: %s from offset %d on, because of %s", *memory.place, said, offset, order.alert)
+            told = *memory.place, _said(order), offset, order.alert
+            log.warning("%s[%d]: %s from offset %d on, because of %s", *told)
         return [order.applied(memory.place[1], offset=offset) for order in orders]
 
-    def outputs(self, applied: Sequence[Order]) -> list[Output]:
-        """Return what was applied as it is published."""
-        return [Output(self.topic, one.id, encode(one), partition=0) for one in applied]
+    def outputs(self, orders: Sequence[Order]) -> list[Output]:
+        """Return the records of orders, given or applied."""
+        return [Output(self.topic, one.id, encode(one), partition=0) for one in orders]
 
 
-class _Heard:
-    """Takes records in as ``Tail`` hands them over."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes | None] = []
-
-    def take(self, key: bytes, value: bytes | None) -> None:  # noqa: ARG002 - the record says it all
-        """Take one record in."""
-        self.values.append(value)
-
-
-class Listener(threading.Thread):
-    """Hears what is ordered, from the beginning to the end of the worker."""
-
-    def __init__(self, orders: Orders, config: Config, on_failed: Callable[[BaseException], None]) -> None:
-        super().__init__(name="headrace-orders", daemon=True)
-        self._orders = orders
-        self._config = config
-        self._on_failed = on_failed
-        self._closing = threading.Event()
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._closing.set()
-
-    def run(self) -> None:
-        """Listen until closed; an error that cannot be survived goes to ``on_failed``."""
-        try:
-            with Tail(self._config, TopicPartition(self._orders.topic, 0), wait_ms=LISTEN_MS) as tail:
-                tail.begin(0.0)
-                while not self._closing.is_set():
-                    heard = _Heard()
-                    at_end = tail.read(heard)
-                    self._orders.hear(heard.values)
-                    if at_end:
-                        self._orders.caught_up.set()
-        except BaseException as error:  # noqa: BLE001 - the worker must hear of everything that ends this thread
-            self._on_failed(error)
+def _said(order: Order) -> str:
+    return (_OVER if order.ends else _SAID)[order.action]

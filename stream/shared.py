@@ -3,7 +3,7 @@
 What becomes known of an event is a lesson. Whoever has the event's partition publishes it to a topic of one partition,
 in the transaction in which it became known. The worker to which the group gives that topic learns the lessons in their
 order; its learner is a state like that of any partition, with a changelog of its own. What it has learned is told by
-way of a compacted topic that every worker reads (``Listener``), and is put in place between two steps.
+way of a compacted topic that every worker reads (``Hearing``), and is put in place between two steps.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from headrace.models import snapshot
 from headrace.models.learners import Learner
@@ -32,14 +32,13 @@ from headrace.schemas.errors import BadConfig, StateMismatch
 from headrace.schemas.quality import QualityReport
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.poller import Poller
-from headrace.stream.state import Found, Memories, Memory, Tail, picture
+from headrace.stream.state import Found, Memories, Memory, picture
 
 log = logging.getLogger("headrace.shared")
 
 REPORT_SECONDS = 5.0  # from one report on staleness to the next
 WAIT_SECONDS = 5.0  # for a learner that was in use, once all that was told is read
 TELL_SECONDS = 2.0
-LISTEN_MS = 100  # how long a broker may take to say that nothing was told
 KNOWN_MAX = 10_000  # records of lessons of which it is known when they were written
 
 Letter = Callable[[Message, Rejection], Output]
@@ -356,41 +355,25 @@ async def tell(
         committer.commit_soon()
 
 
-class Listener(threading.Thread):
-    """Hears what the shared learner has learned, from the beginning to the end of the worker."""
+class Hearing(Found):
+    """What was heard of what the shared learner has learned, which every worker listens to."""
 
-    def __init__(
-        self, shared: Shared, pipeline: Pipeline, config: Config, on_failed: Callable[[BaseException], None]
-    ) -> None:
-        super().__init__(name="headrace-listener", daemon=True)
+    def __init__(self, shared: Shared, pipeline: Pipeline, config: Config) -> None:
+        super().__init__()
+        self.topic = config.learner_topic
+        self.caught_up = shared.caught_up
         self._shared = shared
         self._pipeline = pipeline
-        self._config = config
-        self._on_failed = on_failed
-        self._closing = threading.Event()
+        self._heard: dict[str, Any] | None = None  # the head that was put in place
         self._strange: set[str] = set()  # what was left out, and told so
 
-    def close(self) -> None:
-        """Hear no more."""
-        self._closing.set()
+    def told(self) -> None:
+        """Put the newest learner in place, if all of it is there."""
+        if self.head is not None and self.head is not self._heard:
+            self._heard = self.head
+            self._hear(self.head)
 
-    def run(self) -> None:
-        """Listen until closed; an error that cannot be survived goes to ``on_failed``."""
-        try:
-            with Tail(self._config, TopicPartition(self._config.learner_topic, 0), wait_ms=LISTEN_MS) as tail:
-                tail.begin(0.0)
-                found, heard = Found(), None
-                while not self._closing.is_set():
-                    at_end = tail.read(found)
-                    if found.head is not None and found.head is not heard:
-                        heard = found.head
-                        self._hear(found, heard)
-                    if at_end:
-                        self._shared.caught_up.set()
-        except BaseException as error:  # noqa: BLE001 - the worker must hear of everything that ends this thread
-            self._on_failed(error)
-
-    def _hear(self, found: Found, head: dict[str, Any]) -> None:
+    def _hear(self, head: dict[str, Any]) -> None:
         trained = self._pipeline.trained()
         of = str(head.get("fingerprint"))
         if of != trained.fingerprint:
@@ -398,16 +381,16 @@ class Listener(threading.Thread):
                 self._strange.add(of)
                 log.warning(
                     "%s has a learner of other features or of another model than this pipeline's; it is left out",
-                    self._config.learner_topic,
+                    self.topic,
                 )
             return
-        data = found.snapshot()
+        data = self.snapshot()
         if not data:
             return  # a newer one is on its way: some of its pieces have taken the place of this one's
         try:
             trained.load(data)
         except (snapshot.Unreadable, StateMismatch, KeyError, TypeError, ValueError, IndexError) as error:
-            log.warning("what %s has cannot be used: %s", self._config.learner_topic, error)
+            log.warning("what %s has cannot be used: %s", self.topic, error)
             return
         log.debug("heard of a learner of %d lessons", trained.version.lessons)
         self._shared.newest = Taught(trained.version, trained.learner)
