@@ -8,6 +8,8 @@ from headrace.models.memory import Array, Floats
 
 Distance = Callable[[Floats, Floats], float]
 
+VALUES_MIN = 50  # of fewer a distance says nothing
+
 
 def shares(counts: Array) -> Floats:
     """Return the share of each bin; half a count is added to each, because an empty one would be infinitely far.

@@ -56,6 +56,13 @@ def seconds_per_alarm(text: str) -> float:
     return _UNITS[found[3]] * float(found[2] or 1) / float(found[1])
 
 
+def kind_of(part: int, name: str) -> str:
+    """Return what a series is of: the features and the static score are the first part, labels the last."""
+    if part == 0:
+        return "score" if name == FEATURE_SERIES else "feature"
+    return "score" if part == 1 else "label"
+
+
 def season_seconds(season: str | None) -> float:
     """Return how long a season is, and zero where there is none.
 

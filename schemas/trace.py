@@ -42,11 +42,7 @@ def parsed(value: bytes | None) -> Traceparent | None:
 
 def of(headers: Iterable[Header] | None) -> Traceparent | None:
     """Return what a record's headers say; of several the last counts, as in Java's clients."""
-    found = None
-    for name, value in headers or ():
-        if name == TRACEPARENT:
-            found = value
-    return parsed(found)
+    return parsed(dict(headers or ()).get(TRACEPARENT))
 
 
 def carrying(headers: Iterable[Header] | None, traceparent: bytes) -> list[Header]:
@@ -70,6 +66,6 @@ def exemplars(headers: Iterable[Header] | None) -> list[Traceparent]:
     >>> len(exemplars([("headrace.traces", listed([one, b"odd", *[one] * 9]))]))
     3
     """
-    named = [value or b"" for name, value in headers or () if name == EXEMPLARS]
-    some = [parsed(one) for value in named[-1:] for one in value.split(b",", EXEMPLARS_MAX)[:EXEMPLARS_MAX]]
+    named = dict(headers or ()).get(EXEMPLARS) or b""
+    some = map(parsed, named.split(b",", EXEMPLARS_MAX)[:EXEMPLARS_MAX])
     return [one for one in some if one is not None]

@@ -26,6 +26,7 @@ from headrace.schemas.dead_letter import Header, Reason, Rejection
 from headrace.schemas.order import Order
 from headrace.schemas.outcome import By
 from headrace.schemas.trace import TRACEPARENT
+from headrace.stream import clients
 from headrace.stream.commit import Batch, Committer, Output, Outputs
 from headrace.stream.guard import without_reply_headers
 from headrace.stream.monitoring import Monitoring
@@ -34,7 +35,7 @@ from headrace.stream.shared import Letter as Writes
 from headrace.stream.shared import Shared
 from headrace.stream.state import Memories, Memory
 from headrace.stream.telemetry import NEWEST_COUNT, Laps, Letter, Step, Tally, Telemetry, grown, written
-from headrace.stream.traces import Spans, Traces
+from headrace.stream.traces import FAR, Spans, Traces
 from headrace.stream.transport import RecordBatch
 
 log = logging.getLogger("headrace.agents")
@@ -42,7 +43,6 @@ log = logging.getLogger("headrace.agents")
 # A step that takes longer than this holds up timers and pages; from then on steps run beside the loop.
 SLOW_STEP_SECONDS = 0.1
 REPORT_SECONDS = 5.0  # from one report on quality to the next
-FAR = 1e300  # a whole number may be too large to be a float
 LETTER_CHARACTERS_MAX = 300  # of what is said of a dead letter on the page
 
 
@@ -78,6 +78,7 @@ class Scorer:
         self._spans: Spans | None = None  # of the records of the step that is under way
         self._begun: list[Spans] = []  # in this step, and for its commit to end
         self.monitoring = monitoring  # the part in the watch over the whole stream, where there is one
+        self._orders = None if monitoring is None else monitoring.orders
         self.shared = shared  # the part in a learner that all partitions share, where there is one
         self._telemetry = telemetry or Telemetry(pipeline.kind)
         self._laps = Laps()
@@ -196,9 +197,9 @@ class Scorer:
 
     def _obey(self, memory: Memory) -> News | None:
         """Do what was ordered because of alerts, before the next event is scored; return what that was."""
-        orders = None if self.monitoring is None else self.monitoring.orders
-        news = None if orders is None else orders.news(memory)
-        if news is not None and memory.state.learning is not None:
+        news = None if self._orders is None else self._orders.news(memory)
+        if news is not None:
+            assert memory.state.learning is not None
             memory.state.learning.obey(news.plain())
         return news
 
@@ -206,11 +207,10 @@ class Scorer:
         self, news: News | None, memory: Memory, messages: list[Message], others: list[Output]
     ) -> Sequence[Order]:
         """Tell what was done because of alerts, and from which event on."""
-        if news is None or self.monitoring is None or self.monitoring.orders is None:
+        if news is None or self._orders is None:
             return ()
-        orders = self.monitoring.orders
-        applied = orders.applied(news.orders, memory, _first(messages, 0))
-        others += orders.outputs(applied)
+        applied = self._orders.applied(news.orders, memory, _first(messages, 0))
+        others += self._orders.outputs(applied)
         return applied
 
     def _aside(self, messages: list[Message], memory: Memory, topic: str, step: Callable[[Writes], Outputs]) -> Outputs:
@@ -550,7 +550,7 @@ def _headers(messages: list[Message]) -> list[list[Header] | None]:
     try:
         return cast("list[list[Header] | None]", [message.headers() for message in messages])
     except (UnicodeDecodeError, SystemError):  # the client returns with the error still pending
-        return [_headers([message])[0] for message in messages] if len(messages) > 1 else [None]
+        return [clients.headers_of(message) for message in messages]
 
 
 def _fitting(letter: Output, bytes_max: int, ours: list[Header]) -> Output:

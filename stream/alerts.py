@@ -19,7 +19,6 @@ from headrace.schemas.acknowledgement import BY_CHARACTERS_MAX, NOTE_CHARACTERS_
 from headrace.schemas.alert import Alert, AlertState
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
-from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import AlertUnknown, BadConfig, BrokerNotAvailable, TopicMissing
 from headrace.stream import clients, topics
 from headrace.stream.forwarding import Forwarder, printable
@@ -142,11 +141,7 @@ class Forwarding:
 
 def traceparent(message: Message) -> str:
     """Return the trace that an alert's record is in, as it goes on; nothing where its header names none."""
-    try:
-        headers = cast("list[Header] | None", message.headers())
-    except (UnicodeDecodeError, SystemError):  # a header's name that is no text
-        return ""
-    found = trace.of(headers)
+    found = trace.of(clients.headers_of(message))
     # Written anew: what somebody else wrote to the topic becomes no header of a request.
     return "" if found is None else bytes(found).decode()
 

@@ -2,12 +2,13 @@
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import confluent_kafka
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from headrace.schemas.config import Config
+from headrace.schemas.dead_letter import Header
 from headrace.schemas.errors import BadConfig, Fenced, HeadraceError, NotDelivered, TopicMissing
 
 BATCH_BYTES = 262_144
@@ -235,3 +236,11 @@ def on_error(error: KafkaError) -> None:
 def version() -> str:
     """Return the versions of the client and of the library below it."""
     return f"confluent-kafka {confluent_kafka.version()}, librdkafka {confluent_kafka.libversion()[0]}"
+
+
+def headers_of(message: Message) -> list[Header] | None:
+    """Return a record's headers; None where there are none, or one has a name that is no text."""
+    try:
+        return cast("list[Header] | None", message.headers())
+    except (UnicodeDecodeError, SystemError):  # the client returns with the error still pending
+        return None

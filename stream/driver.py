@@ -27,11 +27,10 @@ from headrace.stream.commit import Output, Outputs
 from headrace.stream.monitoring import Monitoring
 from headrace.stream.shared import Shared, Taught
 from headrace.stream.state import Found, Memories, Memory, Where
-from headrace.stream.topics import BYTES_MAX_DEFAULT, RECORD_OVERHEAD_BYTES
+from headrace.stream.topics import BYTES_MAX
 from headrace.stream.traces import Spans, Traces
 
 START = 1_767_225_600.0  # 2026-01-01 in UTC: any time will do, as long as it is the same in every run
-BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
 PREDICTIONS, DEAD_LETTERS, ALERTS = "predictions", "dead-letters", "alerts"
 OUTCOMES, QUALITY, CONTROL = "outcomes", "quality", "control"
 FROM_EVENT: Any = object()  # the key is the event's own key field

@@ -14,14 +14,14 @@ import numpy as np
 from headrace.models import snapshot
 from headrace.models.beginning import Beginning
 from headrace.models.bins import Bins
-from headrace.models.distances import distances, shares
+from headrace.models.distances import VALUES_MIN, distances, shares
 from headrace.models.evidence import RELATION_LEAST
 from headrace.models.evidence import SURE as ERRORS_OF_REFERENCE
 from headrace.models.memory import Array, Floats, Ints
 from headrace.models.monitor import EVENTS_MIN
 from headrace.models.pipeline import Pipeline
 from headrace.models.reference import CERTAIN, Reference, correlations, whole_ranks
-from headrace.models.watch import FEATURE_SERIES, Counted, Watch
+from headrace.models.watch import Counted, Watch, kind_of
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
 from headrace.schemas.codec import encode
 from headrace.schemas.config import Config
@@ -35,7 +35,6 @@ from headrace.stream.slice import Asking, Log, Reader
 READ_COUNT = 1_000
 POINTS_MAX = 200  # in a plot; more would not be seen
 REPORTS_MAX = 4 * POINTS_MAX  # on one model on one partition
-POINT_VALUES_MIN = 50  # of fewer a distance says nothing
 NICE_SECONDS = (1, 2, 10, 20, 60, 300, 600, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400)  # each divides the next
 RELATIONS_MAX = 40
 GROUP_SERIES_MAX = 3
@@ -535,7 +534,7 @@ def _series(watch: Watch, slices: Slices, rows: _Rows, points: Sequence[float], 
             else:
                 ends = known[1] * watch.every_s, (known[2] + 1) * watch.every_s
                 text = f"the first slices that the topic has, {when(ends[0])} to {when(ends[1])}"
-            kind = "label" if part == 2 else "score" if part or one.name == FEATURE_SERIES else "feature"
+            kind = kind_of(part, one.name)
             yield _one(one, mine, usual, place, points, kind=kind, compared_with=text)
 
 
@@ -565,16 +564,14 @@ def _one(
     if usual is None or not usual.of(place).any():
         return made
     before = usual.of(place)
-    each = [
-        distances(before, row) if total >= POINT_VALUES_MIN else None for row, total in zip(rows, totals, strict=True)
-    ]
+    each = [distances(before, row) if total >= VALUES_MIN else None for row, total in zip(rows, totals, strict=True)]
     if rows.any():
         made.distances = _rounded(distances(before, rows.sum(axis=0)))
         made.over_time = {
             name: [None if one is None else round(one[name], 6) for one in each] for name in made.distances
         }
     beyond = _beyond(usual, place, rows)
-    if (totals >= POINT_VALUES_MIN).any():
+    if (totals >= VALUES_MIN).any():
         at = int(np.argmax(beyond))
         made.moved = round(max(0.0, float(beyond[at])), 6)
         made.furthest, made.furthest_at = rows[at].tolist(), points[at]
@@ -597,7 +594,7 @@ def _beyond(usual: Reference, place: int, rows: Ints) -> Floats:
     then = shares(before)
     psi = ((now - then) * np.log(now / then)).sum(axis=1)
     made: Floats = psi - usual.chance(place, totals)
-    made[totals < POINT_VALUES_MIN] = -np.inf
+    made[totals < VALUES_MIN] = -np.inf
     return made
 
 

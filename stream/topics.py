@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, cast
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -21,6 +21,7 @@ BYTES_MAX_DEFAULT = 1_048_588  # the broker's own default of max.message.bytes
 MOCK_CLUSTER = "mockCluster"  # how librdkafka's mock names itself
 # What a record weighs beside its key, value and headers, with room to spare.
 RECORD_OVERHEAD_BYTES = 512
+BYTES_MAX = BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES
 # Of the changelog. Small segments are cleaned soon, and the log stays near the size of the state.
 STATE_PROPERTIES = {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.3"}
 # What one worker does for all partitions, by the option's name: what is handed in, what is told, and the changelog.
@@ -60,21 +61,16 @@ def prepare(
         raise TopicMissing(
             f"topic {both[0]!r} is read and written by the same pipeline; set topic_predictions or another"
         )
-    missing = [topic for topic in [*inputs, *read_too, *outputs] if topic not in known]
-    if missing and not config.create_topics:
-        names = ", ".join(missing)
-        raise TopicMissing(f"on {config.broker} there is no topic {names}; create it, or set create_topics=true")
+    missing = _missing(config, [*inputs, *read_too, *outputs], known)
     if cluster.startswith(MOCK_CLUSTER):
-        # The embedded broker makes a topic when it is first asked for, and answers no other request about topics.
-        for topic in missing:
-            admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
-        return dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
-    _create(admin, config, [topic for topic in missing if topic not in (config.state_topic, *inputs[1:], *single)])
-    _create_single(admin, config, single, missing)
-    _create_beside(admin, config, inputs, missing)
-    if state:
-        _match(admin, config, inputs[0])
-    return _bytes_max(admin, outputs)
+        _ask_for(admin, missing)
+    else:
+        _create(admin, config, [topic for topic in missing if topic not in (config.state_topic, *inputs[1:], *single)])
+        _create_single(admin, config, single, missing)
+        _create_beside(admin, config, inputs, missing)
+        if state:
+            _match(admin, config, inputs[0])
+    return _bytes_max(admin, cluster, outputs)
 
 
 def partitions(config: Config, topic: str) -> int:
@@ -88,13 +84,9 @@ def see_to(config: Config, names: Sequence[str], *, stopped: Callable[[], bool] 
     heard: deque[KafkaError] = deque(maxlen=1)
     admin = AdminClient({**clients.admin_settings(config), "error_cb": cast("Any", heard.append)})
     cluster, known = _known(admin, config, stopped, heard)
-    missing = [] if stopped() else [topic for topic in names if topic not in known]
-    if missing and not config.create_topics:
-        told = ", ".join(missing)
-        raise TopicMissing(f"on {config.broker} there is no topic {told}; create it, or set create_topics=true")
+    missing = [] if stopped() else _missing(config, names, known)
     if cluster.startswith(MOCK_CLUSTER):
-        for topic in missing:
-            admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
+        _ask_for(admin, missing)
     else:
         _create(admin, config, missing)
 
@@ -116,9 +108,8 @@ def look(
     if missing := [topic for topic in inputs if topic not in known]:
         raise TopicMissing(f"on {config.broker} there is no topic {', '.join(missing)}, and a dry run makes none")
     outputs = outputs_of(config, inputs, state=state, learns=learns, shares=shares, watches=watches, acts=acts)
-    limits = dict.fromkeys(outputs, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
     there = [topic for topic in outputs if topic in known]
-    return limits | (_bytes_max(admin, there) if there and not cluster.startswith(MOCK_CLUSTER) else {})
+    return dict.fromkeys(outputs, BYTES_MAX) | _bytes_max(admin, cluster, there)
 
 
 def asked_by(pipeline: Pipeline) -> dict[str, bool]:
@@ -150,29 +141,43 @@ def outputs_of(
         outputs.append(config.topic_quality)
     if state:
         outputs.append(config.state_topic)
-    for topics, asked in ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches), (_ACTION_TOPICS, acts)):
-        outputs += [getattr(config, name) for name in topics if asked]
-    return outputs
+    return outputs + [getattr(config, name) for name in _single(shares=shares, watches=watches, acts=acts)]
 
 
 def single_of(config: Config, *, shares: bool, watches: bool, acts: bool) -> dict[str, Mapping[str, str]]:
     """Return the topics of one partition, which one worker reads for all, with the properties that they need."""
-    asked = ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches), (_ACTION_TOPICS, acts))
-    names = [name for topics, there in asked if there for name in topics]
+    names = _single(shares=shares, watches=watches, acts=acts)
     return {getattr(config, name): {} if name in _IN_PASSING else STATE_PROPERTIES for name in names}
+
+
+def _single(*, shares: bool, watches: bool, acts: bool) -> list[str]:
+    """Return the same by their names among the options."""
+    asked = ((_LEARNER_TOPICS, shares), (_WATCH_TOPICS, watches), (_ACTION_TOPICS, acts))
+    return [name for topics, there in asked if there for name in topics]
 
 
 def bytes_max(config: Config, topic: str, *, create: bool) -> int:
     """Return the largest record of an output, which is created if it is missing and that is wanted and allowed."""
     admin = AdminClient(clients.admin_settings(config))
     metadata = admin.list_topics(timeout=REQUEST_SECONDS_MAX)
-    if create and topic not in metadata.topics:
-        if not config.create_topics:
-            raise TopicMissing(f"on {config.broker} there is no topic {topic}; create it, or set create_topics=true")
-        _create(admin, config, [topic])
-    if (metadata.cluster_id or "").startswith(MOCK_CLUSTER):
-        return BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES  # the embedded broker would let us wait for an answer
-    return _bytes_max(admin, [topic])[topic]
+    if create and (missing := _missing(config, [topic], metadata.topics)):
+        _create(admin, config, missing)
+    return _bytes_max(admin, metadata.cluster_id or "", [topic])[topic]
+
+
+def _missing(config: Config, names: Sequence[str], known: Container[str]) -> list[str]:
+    """Return which topics are not there, or raise where they may not be created."""
+    missing = [topic for topic in names if topic not in known]
+    if missing and not config.create_topics:
+        told = ", ".join(missing)
+        raise TopicMissing(f"on {config.broker} there is no topic {told}; create it, or set create_topics=true")
+    return missing
+
+
+def _ask_for(admin: AdminClient, names: Sequence[str]) -> None:
+    """Have the embedded broker make topics, as it does when it is first asked for one."""
+    for topic in names:
+        admin.list_topics(topic, timeout=REQUEST_SECONDS_MAX)
 
 
 def _create_beside(admin: AdminClient, config: Config, inputs: Sequence[str], missing: Sequence[str]) -> None:
@@ -276,10 +281,12 @@ def _wait_until_visible(admin: AdminClient, topics: Sequence[str]) -> None:
         time.sleep(0.05)
 
 
-def _bytes_max(admin: AdminClient, topics: Sequence[str]) -> dict[str, int]:
+def _bytes_max(admin: AdminClient, cluster: str, topics: Sequence[str]) -> dict[str, int]:
     """Ask how large a record each topic takes; where the broker will not say, assume its default."""
+    limits = dict.fromkeys(topics, BYTES_MAX)
+    if not topics or cluster.startswith(MOCK_CLUSTER):
+        return limits  # the embedded one would let us wait for an answer
     asked = {topic: ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics}
-    limits = dict.fromkeys(topics, BYTES_MAX_DEFAULT - RECORD_OVERHEAD_BYTES)
     answers = admin.describe_configs(list(asked.values()), request_timeout=REQUEST_SECONDS_MAX)
     for resource, future in answers.items():
         try:

@@ -10,6 +10,7 @@ Spans are exported by a thread of OpenTelemetry's, from a queue that is bounded.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -230,11 +231,11 @@ class Traces:
 
     def scored(self, spans: Spans, places: Sequence[int], predictions: Sequence[Any], number: int) -> None:
         """Remember the traces of a step's predictions, for their labels and for the slices that they are in."""
-        recent = self._recent.setdefault(number, deque(maxlen=RECENT_MAX))
         for index, at in spans.among(places):
             one, made = predictions[index], spans.made[at]
             self._remember(getattr(one, self._id), made)
             if self._every:
+                recent = self._recent.setdefault(number, deque(maxlen=RECENT_MAX))
                 recent.append((float(min(getattr(one, self._time), FAR)), made))
 
     def of(self, identity: Hashable) -> bytes | None:
@@ -274,7 +275,7 @@ class Traces:
         recent = self._recent.get(number, ())
         found: list[list[Header] | None] = []
         for one in slices:
-            within = (made for at, made in reversed(recent) if self._every and at // self._every == one)
+            within = (made for at, made in reversed(recent) if math.floor(at / self._every) == one)
             some = list(islice(within, EXEMPLARS_MAX))
             found.append([(EXEMPLARS, w3c.listed(some))] if some else None)
         return found

@@ -8,16 +8,15 @@ import numpy as np
 from headrace.models import snapshot
 from headrace.models.beginning import Beginning
 from headrace.models.bins import Bins
-from headrace.models.distances import jensen_shannon, psi, shares
+from headrace.models.distances import VALUES_MIN, jensen_shannon, psi, shares
 from headrace.models.memory import Ints
 from headrace.models.monitor import LEARN_SLICES_MAX
 from headrace.models.reference import Reference
-from headrace.models.watch import FEATURE_SERIES, Counted, Watch
+from headrace.models.watch import Counted, Watch, kind_of
 from headrace.stream.monitoring import unpacked
 
 SLICES_MAX = 16  # the newest, that are "now"
 SERIES_MAX = 24  # that are shown, those that are furthest beyond chance first
-VALUES_MIN = 50  # of fewer a distance says nothing
 HEAD_COUNT_MAX = 10_000  # records from the beginning of the topic
 RECORDS_PER_SLICE = 3  # of a partition: the end of a transaction is one too, and that a partition is idle
 
@@ -170,7 +169,7 @@ class Watched:
                 now = counts[binner.begins[place] : binner.begins[place + 1]]
                 if part and (not now.any() or now.sum() == now[one.missing]):
                     continue  # there is no such model, or no label came
-                kind = "label" if part == 2 else "score" if part or one.name == FEATURE_SERIES else "feature"
+                kind = kind_of(part, one.name)
                 yield {"series": one.name, "kind": kind, **_compared(one, now, usual, place)}
 
 
