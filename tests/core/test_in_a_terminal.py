@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,8 @@ class Terminals:
         self.folder = folder
         self._tmux = ["tmux", "-u", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "TMUX"))}
-        inherited.pop("NO_COLOR", None)
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):  # the last two are those of the terminal that the tests run in
+            inherited.pop(name, None)
         state = {"HEADRACE_STATE_DIR": str(folder / "state")}
         self._environ = {**inherited, **state, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color", "SHELL": "/bin/sh"}
 
@@ -49,18 +49,6 @@ class Terminals:
         width, height = map(str, size)
         told = f'trap : INT; {command}; echo "exit $?"; exec sleep 600'  # Ctrl-C is for the command alone
         self._run("new-session", "-d", "-s", name, "-x", width, "-y", height, told)
-
-    def resize(self, name: str, size: tuple[int, int], *, until: str = "") -> None:
-        """Give the terminal another size, and again where tmux has told the program of none, as it does under load."""
-        for number in count():
-            self._run("resize-window", "-t", name, "-x", str(size[0] - number % 2), "-y", str(size[1]))
-            self._run("resize-window", "-t", name, "-x", str(size[0]), "-y", str(size[1]))
-            deadline = time.monotonic() + SECONDS_MAX / 6
-            while time.monotonic() < deadline:
-                if re.search(until, shown := self.seen(name)):
-                    return
-                time.sleep(0.1)
-            assert number < 6, f"{name} does not show {until!r}:\n{shown}"
 
     def keys(self, name: str, *keys: str) -> None:
         self._run("send-keys", "-t", name, *keys)
@@ -116,7 +104,7 @@ def terminals() -> Iterator[Terminals]:
 def test_demo_top_doctor_and_errors_fit_a_terminal_of_every_size(terminals: Terminals) -> None:
     page = f"http://127.0.0.1:{free_port()}"
     port = page.rpartition(":")[2]
-    terminals.open("demo", f"{HEADRACE} demo --rate 1000 --set web_port={port}")
+    terminals.open("demo", f"{HEADRACE} demo --rate 1000 --set web_port={port}", LARGE)
 
     # Whatever does not need it, while it starts.
     (terminals.folder / "broken.py").write_text("from headrace import Pipeline\n\npipeline = Pipeline(evnts=1)\n")
@@ -136,13 +124,14 @@ def test_demo_top_doctor_and_errors_fit_a_terminal_of_every_size(terminals: Term
         assert "exit 2" in shown
 
     terminals.wait("demo", r"a second go in", past=True)
-    terminals.open("live", f"{HEADRACE} top {page}")
-    terminals.wait("live", r"PREDICTIONS[^\n]*\n +demo-\d+")
-    terminals.wait("live", r"predictions +\d+ /s +[1-9]")
-    terminals.wait("live", r"ready +0-3 ")  # the group is asked every few seconds
     for size in (SMALL, LARGE):
-        terminals.resize("live", size, until=r"^" + r"[^\n]*\n" * (size[1] - 1) + "q quits")
-        shown = terminals.picture("live", size)
+        terminals.open(f"live{size[0]}", f"{HEADRACE} top {page}", size)
+    for size in (SMALL, LARGE):
+        live = f"live{size[0]}"
+        terminals.wait(live, r"PREDICTIONS[^\n]*\n +demo-\d+")
+        terminals.wait(live, r"predictions +\d+ /s +[1-9]")
+        terminals.wait(live, r"ready +0-3 ")  # the group is asked every few seconds
+        shown = terminals.picture(live, size, called="live")
         assert len(shown.rstrip("\n").splitlines()) == size[1]
         for word in (
             "headrace top  fraud 1, group headrace-demo, at-least-once, up",
@@ -168,9 +157,8 @@ def test_demo_top_doctor_and_errors_fit_a_terminal_of_every_size(terminals: Term
     assert "\x1b" not in (OUT / "once-80x24.ansi").read_text()
 
     terminals.wait("demo", r"\n +log loss static ", past=True)
-    shown = terminals.picture("demo", SMALL, past=True)
+    shown = terminals.picture("demo", LARGE, past=True)
     assert f"Look at it on {page}/ while it runs." in shown
-    terminals.resize("demo", LARGE)
     terminals.keys("demo", "C-c")
     terminals.wait("demo", r"exit \d", past=True)
     shown = terminals.picture("demo", LARGE, past=True)
@@ -178,10 +166,9 @@ def test_demo_top_doctor_and_errors_fit_a_terminal_of_every_size(terminals: Term
     assert "exit 0" in shown
 
     # The worker has gone with the demo: that is told, with what was known, and q gives the terminal back.
-    terminals.resize("live", SMALL)
-    shown = terminals.wait("live", r"silent for")
-    terminals.picture("live", SMALL, called="silent")
+    shown = terminals.wait("live80", r"silent for")
+    terminals.picture("live80", SMALL, called="silent")
     assert f"looking again every second: {page} (" in shown
     assert re.search(r"demo-\d+ +silent", shown), shown
-    terminals.keys("live", "q")
-    assert "headrace top" not in terminals.wait("live", r"exit 0")
+    terminals.keys("live80", "q")
+    assert "headrace top" not in terminals.wait("live80", r"exit 0")

@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
+import pty
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -340,3 +343,31 @@ finally:
     assert done.stderr == "[]\n"
     assert "PREDICTIONS" in done.stdout
     assert all(wide(line) <= 90 for line in done.stdout.splitlines())
+
+
+def test_it_fills_the_terminal_whose_size_changes_while_it_runs(served: Served) -> None:
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    command = [sys.executable, "-m", "headrace.stream.cli", "top", f"http://127.0.0.1:{served.port}"]
+    environ = {**os.environ, "HEADRACE_WEB_TOKEN": TOKEN, "TERM": "xterm-256color"}
+    environ = {name: value for name, value in environ.items() if name not in {"COLUMNS", "LINES"}}
+    shown = b""
+
+    def drawn() -> set[int]:
+        """Read on, and return how many lines each frame had."""
+        nonlocal shown
+        shown += os.read(ours, 65_536)
+        return {one.count(b"\r\n") + 1 for one in shown.split(b"\x1b[H")[1:] if one.endswith(b"\x1b[J")}
+
+    process = subprocess.Popen(command, stdin=its, stdout=its, env=environ)
+    try:
+        _until(lambda: drawn() == {24})
+        termios.tcsetwinsize(its, (40, 120))
+        _until(lambda: drawn() == {24, 40})
+        os.write(ours, b"q")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(its)
