@@ -8,8 +8,7 @@
  * Python holds the state; models/kernels.py lays it out and has the names of what is numbered here.
  */
 
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "_kernel.h"
 
 #include <float.h>
 #include <math.h>
@@ -268,7 +267,7 @@ static int is_doubles(const Py_buffer *view)
     return view->ndim >= 1 && view->itemsize == sizeof(double) && view->format && strcmp(view->format, "d") == 0;
 }
 
-static int whole(PyObject *object, Py_buffer *view, int writable)
+int whole(PyObject *object, Py_buffer *view, int writable)
 {
     int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
     if (PyObject_GetBuffer(object, view, flags) < 0)
@@ -280,7 +279,7 @@ static int whole(PyObject *object, Py_buffer *view, int writable)
     return -1;
 }
 
-static int column(PyObject *object, Py_buffer *view, Py_ssize_t rows)
+int column(PyObject *object, Py_buffer *view, Py_ssize_t rows)
 {
     if (PyObject_GetBuffer(object, view, PyBUF_STRIDED_RO | PyBUF_FORMAT) < 0)
         return -1;
@@ -390,7 +389,7 @@ static void edges_of(const double *restrict edges, Py_ssize_t count, const doubl
     }
 }
 
-static int bytes_of(PyObject *object, Py_buffer *view, int writable, const char *format)
+int bytes_of(PyObject *object, Py_buffer *view, int writable, const char *format)
 {
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
         return -1;
@@ -458,6 +457,7 @@ done:
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))py_run, METH_FASTCALL, run_doc},
     {"bins", (PyCFunction)(void (*)(void))py_bins, METH_FASTCALL, bins_doc},
+    {"windows", (PyCFunction)(void (*)(void))py_windows, METH_FASTCALL, windows_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -466,7 +466,7 @@ static PyModuleDef_Slot slots[] = {{0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "headrace.models._kernel",
-    .m_doc = "The arithmetic of River's linear models, compiled.",
+    .m_doc = "The arithmetic that is done for every event, compiled.",
     .m_methods = methods,
     .m_slots = slots,
 };

@@ -13,3 +13,20 @@ def run(
 def bins(
     columns: tuple[Floats, ...], edges: Floats, lengths: Ints, places: Array, out: Array, rows: int, /
 ) -> None: ...
+def windows(
+    plan: tuple[Floats, Ints, Ints, Ints],
+    keep: float,
+    newest: Floats,
+    shelf_of: Array,
+    place_of: Array,
+    shelves: tuple[tuple[Array, ...], ...],
+    rows: Ints,
+    tags: Floats,
+    columns: tuple[Floats, ...],
+    out: Floats,
+    missed: Ints,
+    counts: Ints,
+    events: Ints,
+    waiting: Ints,
+    /,
+) -> int: ...

@@ -1,6 +1,6 @@
 """What a step took in, as plain data: with it, and the state before it, the state after it is made again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,16 +24,19 @@ class Remembered(Protocol):
         """Return a field's values as they are."""
 
 
-def delta(fields: Sequence[str], remembered: Remembered) -> dict[str, Any]:
-    """Return what a step took in, as plain data: the fields that the state reads, of each event."""
+def delta(fields: Sequence[str], remembered: Remembered, exact: Container[str] = ()) -> dict[str, Any]:
+    """Return what a step took in, as plain data: the fields that the state reads, of each event.
+
+    Of the ``exact`` ones the values themselves are told; what is a number elsewhere is read as a float only.
+    """
     columns: dict[str, Any] = {}
     objects = []
     for name in fields:
-        column, raw = remembered[name], remembered.raw(name)
+        column = remembered[name]
         if column.dtype == object:
             objects.append(name)
-            columns[name] = raw
-        elif set(map(type, raw)) <= {float}:
+            columns[name] = remembered.raw(name)
+        elif name not in exact or set(map(type, raw := remembered.raw(name))) <= {float}:
             columns[name] = column
         else:
             # Whole numbers and what is missing may be a part of a key, and would not be the same as floats.
@@ -67,7 +70,7 @@ class Delta:
         if column is None:
             held = self._raw[name]
             if isinstance(held, np.ndarray):
-                column = held
+                column = np.require(held, requirements="A")  # in a record it lies where it happens to
             elif name in self._objects:
                 column = np.empty(self.count, object)
                 column[:] = held

@@ -51,6 +51,7 @@ class Columns(Mapping[str, Column]):
         self._missing = missing or {}
         self._types = _types_of(type(events[0]))
         self._columns: dict[str, Column] = {}
+        self._raw: dict[str, list[Any]] = {}
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns.get(name)
@@ -71,10 +72,13 @@ class Columns(Mapping[str, Column]):
 
     def raw(self, name: str) -> list[Any]:
         """Return the field of each event as it is, or what stands for it where it is missing."""
-        values = map(attrgetter(name), self._events)
-        if name in self._missing:
-            return [self._missing[name] if value is None else value for value in values]
-        return list(values)
+        values = self._raw.get(name)
+        if values is None:
+            values = list(map(attrgetter(name), self._events))
+            if name in self._missing:
+                values = [self._missing[name] if value is None else value for value in values]
+            self._raw[name] = values
+        return values
 
     def types_of(self, name: str) -> tuple[Any, ...]:
         """Return the types that a field may have."""

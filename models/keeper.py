@@ -42,9 +42,9 @@ class Wanted:
 class Keeper:
     """Keeps something for every row of a table.
 
-    ``step`` gets a round of events, of which no two have the same row. It returns what was kept *before*
-    them, one column for each that is wanted, and takes them in. It works element by element, so where a
-    batch is cut cannot show.
+    ``step`` gets a round of events, of which no two have the same row, or any events where the keeper takes them
+    in order. It returns what was kept *before* each, one column for each that is wanted, and takes them in. It
+    works element by element, so where a batch is cut cannot show.
     """
 
     measures: Mapping[str, Measure] = MappingProxyType({})
@@ -83,6 +83,11 @@ class Keeper:
         if self.entries is not None:
             self.entries.load(data["entries"])
         self.late = data["late"]
+
+    @property
+    def in_order(self) -> bool:
+        """Say whether it takes events one after the other, so that a row may come more than once."""
+        return False
 
     @property
     def bytes(self) -> int:

@@ -12,170 +12,17 @@ from headrace.models.change import INTEGER_MAX
 from headrace.models.features import Columns as Batch
 from headrace.models.features import Feature, FeatureFailed, great_circle_km
 from headrace.models.hashes import hashes_of, there
-from headrace.models.keeper import ENTRIES_MAX, NOBODY, Fields, Keeper, Wanted
+from headrace.models.keeper import NOBODY, Fields, Keeper, Wanted
 from headrace.models.memory import NEVER, Array, Entries, Floats, Ints, Measure, newer
 from headrace.models.targets import Target
+from headrace.models.windows import JOINS, MOMENTS, Window, rounded
 from headrace.schemas.span import DAY, seconds
 
 TILES = 60  # in a window, unless it says otherwise
 VALUES_MAX = 256  # different values that are counted exactly per key; from there on a sample of them
-LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
-
-
-@dataclass(frozen=True)
-class Window(Wanted):
-    """An aggregate over a span of time that ends at the event, or ``delay`` before it.
-
-    With tiles the ends of the window lie on whole tiles: an event that is older than the span is never in
-    it, and of those in its oldest ``tile`` seconds some are not. Without tiles (zero) it is exact.
-    """
-
-    field: str  # empty: the events themselves
-    kind: str
-    span: float
-    tile: float
-    delay: float
-    late: float
-
-    @property
-    def kept_by(self) -> tuple[Any, ...]:
-        """Windows with the same tiles share them."""
-        return ("window", self.tile, self.late)
-
-    def keeper(self, all_of_them: Sequence["Window"]) -> "Windows":
-        """Make what keeps these."""
-        return Windows(all_of_them)
-
-
 _INFINITE = float("inf")
 _LARGEST = np.finfo(np.float64).max
-_JOINS: dict[str, Measure] = {
-    "events": Measure("i4", 0),
-    "count": Measure("i4", 0),
-    "sum": Measure("f8", 0.0),
-    "max": Measure("f8", -_INFINITE, np.maximum),
-    "min": Measure("f8", _INFINITE, np.minimum),
-    # Deviations from the first value of their tile: the value, the sum of them and of their squares.
-    "near": Measure("f8", 0.0),
-    "away": Measure("f8", 0.0),
-    "squares": Measure("f8", 0.0),
-}
-_DEVIATIONS = ("near", "away", "squares")
-_MOMENTS = ("count", *_DEVIATIONS)
-
-
-class Windows(Keeper):
-    """Tiles of events, from which any number of windows are read."""
-
-    measures = MappingProxyType({"newest": Measure("f8", NEVER)})
-
-    def __init__(self, wanted: Sequence[Window]) -> None:
-        super().__init__()
-        self._wanted = list(wanted)
-        self._tile = wanted[0].tile
-        unit = self._tile or 1.0
-        self._bounds = [(_rounded((one.delay + one.span) / unit), _rounded(one.delay / unit)) for one in wanted]
-        self._keep = max(longest for longest, _ in self._bounds) + np.ceil(wanted[0].late / unit)
-        self.horizon = self._keep * unit
-        self._whole = {
-            (one.field, bounds) for one, bounds in zip(wanted, self._bounds, strict=True) if one.kind in _DEVIATIONS
-        }
-        self._spread = list(dict.fromkeys(one.field for one in wanted if one.kind in _DEVIATIONS))
-        kept = dict.fromkeys((one.field, one.kind) for one in wanted)
-        kept.update(dict.fromkeys((field, kind) for field in self._spread for kind in _MOMENTS))
-        self._kept = {f"{kind} {field}": (field, kind) for field, kind in kept}
-        measures = {name: _JOINS[kind] for name, (_, kind) in self._kept.items()}
-        entries_max = min(ENTRIES_MAX, int(self._keep) + 1) if self._tile else ENTRIES_MAX
-        self.entries = Entries(measures, entries_max=entries_max, joined=self._joined if self._spread else None)
-
-    def step(self, rows: Ints, at: Floats, fields: Fields) -> list[Array]:
-        """Return the windows as they were before these events, and take them in."""
-        assert self.entries is not None
-        tags = np.floor(at / self._tile) if self._tile else at
-        looks = self.entries.look(rows)
-        newest = self.columns["newest"]
-        needed = newest[rows] - self._keep  # what is older may be gone, so nobody looks at it
-        made: list[Array] = [np.full(len(rows), _JOINS[one.kind].fill, np.float64) for one in self._wanted]
-        for look in looks:
-            now = tags[look.asked, None]
-            masks: dict[tuple[float, float], Array] = {}
-            moments: dict[tuple[str, tuple[float, float]], dict[str, Array]] = {}
-            for one, bounds, column in zip(self._wanted, self._bounds, made, strict=True):
-                if bounds not in masks:
-                    since = np.maximum(now - bounds[0], needed[look.asked, None])
-                    masks[bounds] = (look.tags > since) & (look.tags <= now - bounds[1])
-                if one.kind in _MOMENTS and (one.field, bounds) in self._whole:
-                    read = moments.get((one.field, bounds))
-                    if read is None:
-                        of_tiles = (look.values(f"{kind} {one.field}") for kind in _MOMENTS)
-                        read = dict(zip(_MOMENTS, _moments_of(masks[bounds], *of_tiles), strict=True))
-                        moments[one.field, bounds] = read
-                    column[look.asked] = read[one.kind]
-                    continue
-                values = look.values(f"{one.kind} {one.field}")
-                joined = _JOINS[one.kind]
-                column[look.asked] = joined.join.reduce(np.where(masks[bounds], values, joined.fill), axis=1)  # type: ignore[attr-defined]
-        last = np.maximum(newest[rows], tags)
-        newest[rows] = last
-        needed_after = last - self._keep
-        on_time = tags > needed_after
-        added = {
-            name: _value(kind, fields[field] if field else None, len(rows))
-            for name, (field, kind) in self._kept.items()
-            if kind not in _DEVIATIONS or kind == "near"
-        }
-        self.missed = NOBODY
-        if not on_time.all():
-            self.missed = np.flatnonzero(~on_time)
-            self.late += len(self.missed)
-            chosen = np.flatnonzero(on_time)
-            rows, tags, needed_after = rows[chosen], tags[chosen], needed_after[chosen]
-            added = {name: column[chosen] for name, column in added.items()}
-            looks = None  # type: ignore[assignment]
-        self.entries.join(rows, tags, needed_after, added, looks)
-        return made
-
-    def _joined(self, before: Mapping[str, Array], added: Mapping[str, Array]) -> dict[str, Array]:
-        """Join an event's values to those of its tile."""
-        after = {
-            name: _JOINS[kind].join(before[name], added[name])
-            for name, (_, kind) in self._kept.items()
-            if kind not in _DEVIATIONS
-        }
-        for field in self._spread:
-            value, is_there = added[f"near {field}"], added[f"count {field}"]
-            near = np.where(before[f"count {field}"], before[f"near {field}"], value)
-            away = (value - near) * is_there
-            after[f"near {field}"] = near
-            after[f"away {field}"] = before[f"away {field}"] + away
-            after[f"squares {field}"] = before[f"squares {field}"] + away * away
-        return after
-
-
-def _value(kind: str, values: Array | None, count: int) -> Array:
-    """Return what each event adds to a tile; a missing value adds nothing."""
-    if values is None:
-        return np.ones(count, np.int32)
-    is_there = np.isfinite(values)
-    if kind == "count":
-        return is_there.astype(np.int32)
-    filled: Array = np.where(is_there, values, _JOINS[kind].fill)
-    return filled
-
-
-def _moments_of(chosen: Array, count: Array, near: Array, away: Array, squares: Array) -> tuple[Array, ...]:
-    """Return what the chosen tiles of each row hold together, measured from one value of the window.
-
-    That value is no further from the others than they are from each other, so no large numbers are subtracted that
-    hardly differ, however far away what came before the window was. Of a window without values it is any number.
-    """
-    count = np.where(chosen, count, 0)
-    away = np.where(chosen, away, 0.0)
-    found = near[np.arange(len(near)), count.argmax(axis=1)]
-    between = np.where(chosen, near - found[:, None], 0.0)
-    moved = count * between
-    squares = np.where(chosen, squares, 0.0) + (away + away + moved) * between
-    return count.sum(axis=1), found, (away + moved).sum(axis=1), squares.sum(axis=1)
+LATE = "5m"  # how far behind the newest event of its key one may lie, and windows be still whole
 
 
 @dataclass(frozen=True)
@@ -723,7 +570,7 @@ class Per:
         behind = until = seconds(delay)
         if length:
             until = _tiles_behind(behind, length)
-        since = until + _rounded(seconds(span) / (length or 1.0))
+        since = until + rounded(seconds(span) / (length or 1.0))
         wanted = [Target(kind, since, until, length, behind, self._late) for kind in ("sum", "count")]
         return self._feature(
             wanted, lambda _at, total, count: (total + prior * weight) / (count + weight), origin=origin
@@ -838,7 +685,7 @@ class Per:
         return Window(field, kind, seconds(span), length, behind, self._late)
 
     def _extreme(self, window: Window, counted: bool, otherwise: float, *, origin: str) -> KeyedFeature:  # noqa: FBT001
-        nothing, join = _JOINS[window.kind].fill, _JOINS[window.kind].join
+        nothing, join = JOINS[window.kind].fill, JOINS[window.kind].join
 
         def combine(_at: Floats, furthest: Array, own: Array) -> Array:
             return _or(join(furthest, _or(own, nothing)) if counted else furthest, otherwise)
@@ -846,7 +693,7 @@ class Per:
         return self._feature([window], combine, [window.field], origin=origin)
 
     def _moments(self, field: str, span: str, tile: str, exact: bool) -> list[Window]:  # noqa: FBT001
-        return [self._window(field, kind, span, tile, exact, "") for kind in _MOMENTS]
+        return [self._window(field, kind, span, tile, exact, "") for kind in MOMENTS]
 
     def _feature(
         self, wanted: Sequence[Wanted], combine: Callable[..., Any], fields: Sequence[str] = (), *, origin: str
@@ -884,7 +731,7 @@ def _tile(span: str, tile: str, exact: bool) -> float:  # noqa: FBT001
             raise ValueError(f"tile={tile!r} and exact=True: an exact window has no tiles")
         return 0.0
     length = seconds(tile) if tile else seconds(span) / TILES
-    if not _rounded(seconds(span) / length).is_integer():
+    if not rounded(seconds(span) / length).is_integer():
         raise ValueError(f"span {span!r} is not a whole number of tiles of {tile!r}")
     return length
 
@@ -894,13 +741,7 @@ def _tiles_behind(delay: float, length: float) -> float:
 
     One more than there are in it: the youngest event of a tile is nearly a tile younger than the oldest.
     """
-    return float(np.ceil(_rounded(delay / length))) + 1.0
-
-
-def _rounded(count: float) -> float:
-    """Return a number of tiles as it was meant: the length of a tile is seldom a number that a float can hold."""
-    whole = float(round(count))
-    return whole if abs(count - whole) <= 1e-9 * whole else count
+    return float(np.ceil(rounded(delay / length))) + 1.0
 
 
 def _or(values: Array, otherwise: float) -> Array:

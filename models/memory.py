@@ -318,6 +318,26 @@ class Entries:
         """Make room for so many rows."""
         self._where.grow(count)
 
+    def place(self, rows: Ints) -> None:
+        """Give those rows a place that have none."""
+        fresh = rows[self._where["shelf"][rows] < 0]
+        if len(fresh):
+            fresh = _each_once(fresh)
+            self._place(fresh, np.arange(len(fresh)), 0)
+
+    def make_room(self, rows: Ints) -> None:
+        """Give these rows more room, which is on the next shelf."""
+        rows = _each_once(rows)
+        numbers, places = self._where["shelf"][rows], self._where["place"][rows]
+        for number in np.unique(numbers).tolist():
+            asked = np.flatnonzero(numbers == number)
+            self._move(rows, asked, places[asked], number)
+
+    def arrays(self) -> tuple[tuple[tuple[Array, ...], ...], Array, Array]:
+        """Return every shelf's tags and measures, and the shelf and place of each row: for the kernel to work on."""
+        shelves = tuple((shelf.tags, *shelf.values.values()) for shelf in self._shelves)
+        return shelves, self._where["shelf"], self._where["place"]
+
     def look(self, rows: Ints) -> list[Look]:
         """Return the entries of rows, those with the same room together; a row without any is in none."""
         numbers = self._where["shelf"][rows]
@@ -457,6 +477,11 @@ class Entries:
             shelf.values = {name: held["values"][name].copy() for name in self.measures}
             shelf.count = len(shelf.tags)
             shelf.free = list(held["free"])
+
+
+def _each_once(rows: Ints) -> Ints:
+    """Return rows in the order in which they come first."""
+    return np.array(list(dict.fromkeys(rows.tolist())), np.int64)
 
 
 def _together(first: Look, second: Look) -> Look:

@@ -162,6 +162,9 @@ class Pipeline:
         self.wire = events.wire
         self._keyed = {name: one for name, one in self.features.items() if isinstance(one, KeyedFeature)}
         self._stateless = {name: one for name, one in self.features.items() if name not in self._keyed}
+        # What reads the same fields as another needs no look of its own: of those the first is looked at.
+        first = {(one.keys, one.fields): key for key, one in reversed(self._keyed.items())}
+        self._checked = {key: one for key, one in self._keyed.items() if first[one.keys, one.fields] == key}
         delays = {name: found for name, one in self._keyed.items() if (found := _delay_of(one)) is not None}
         self.targets = tuple(delays)  # the features that look back at labels
         self._target_delay = min(delays.values(), default=0.0)  # the shortest time after which one does
@@ -747,7 +750,7 @@ class Pipeline:
         """Make the features that look at each event alone."""
         with np.errstate(all="ignore"):  # what is not finite is rejected by name
             made = {name: feature.column(name, columns) for name, feature in self._stateless.items()}
-            for name, feature in self._keyed.items():
+            for name, feature in self._checked.items():
                 feature.check(name, columns, self.wire.time)
             return made
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -94,17 +95,23 @@ class Table:
     def _rows_of(self, keys: Sequence[Any]) -> Ints:
         """Return the rows of these keys, up to the first for which there is no room."""
         rows = self._keys.rows(keys)
-        if rows is None:
-            listed = []
-            for key in keys:
-                if len(self._keys) >= self._keys_max and not self._keys.known(key):
-                    break
-                listed.append(self._keys.row(key))
-            rows = np.array(listed, np.int64)
-            count = self._keys.row_count
-            self._rows.grow(count)
-            for keeper in self._keepers:
-                keeper.grow(count)
+        if rows is not None:
+            return rows
+        rows = self._keys.found(keys)
+        fresh: dict[Any, int] = {}
+        for place in np.flatnonzero(rows < 0).tolist():
+            fresh.setdefault(keys[place], place)
+        if len(fresh) > (room := self._keys_max - len(self._keys)):
+            without = list(fresh)[room]
+            rows = rows[: fresh[without]]
+            fresh = dict(islice(fresh.items(), room))
+        self._keys.add_all(list(fresh))
+        new = np.flatnonzero(rows < 0)
+        rows[new] = self._keys.found([keys[place] for place in new.tolist()])
+        count = self._keys.row_count
+        self._rows.grow(count)
+        for keeper in self._keepers:
+            keeper.grow(count)
         return rows
 
     def _carry_out(
@@ -112,15 +119,17 @@ class Table:
     ) -> None:
         if not len(rows):
             return
+        self._rows["arrived"][rows] = self._arrived + np.arange(len(rows))  # of a row that comes twice, the last
+        np.maximum.at(self._rows["newest"], rows, at[places])
         outputs: dict[Wanted, Array] = {}
-        arrived, newest = self._rows["arrived"], self._rows["newest"]
-        for chosen in rounds(rows):
-            mine, here = rows[chosen], places[chosen]
-            times, part = at[here], Part(fields, here)
-            arrived[mine] = self._arrived + chosen
-            newest[mine] = np.maximum(newest[mine], times)
+        in_order = all(keeper.in_order for keeper in self._keepers)
+        for number, chosen in enumerate(chain([np.arange(len(rows))], () if in_order else rounds(rows))):
+            here = places[chosen]
+            part = fields if len(here) == fields.count else Part(fields, here)
             for keeper, group in zip(self._keepers, self._wanted, strict=True):
-                for one, column in zip(group, keeper.step(mine, times, part), strict=True):
+                if keeper.in_order != (number == 0):
+                    continue
+                for one, column in zip(group, keeper.step(rows[chosen], at[here], part), strict=True):
                     if len(chosen) == len(rows):
                         outputs[one] = column
                     else:
@@ -267,6 +276,7 @@ class State:
             (self._target,) = targets  # labels come under one key
             learning.waiting.tell(self.tables[self._target].truths(learning.waiting.otherwise))
         reads = {name for keys, group in wanted.items() for name in (*keys, *(f for one in group for f in one.reads))}
+        self._exact = frozenset(name for one in features.values() for name in one.values)
         self.fields = tuple(sorted(reads | {time})) if wanted else ()
         bounds = (keys_max, LEAVE_SHARE, LEAVE_MAX, ENTRIES_MAX, VALUES_MAX, sketch.LEVELS)
         said = f"{time} {bounds} {list(wanted.items())}{said}"
@@ -277,7 +287,7 @@ class State:
 
         ``failed`` are the events on which the static model failed, where a breaker counts them.
         """
-        part: dict[str, Any] = {"events": delta(self.fields, fields)}
+        part: dict[str, Any] = {"events": delta(self.fields, fields, self._exact)}
         return [part if failed is None else {**part, "failed": failed}]
 
     def take(self, change: list[Any]) -> int:

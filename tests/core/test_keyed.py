@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Event, Linear, Pipeline, per
-from headrace.models import hashes, snapshot
+from headrace.models import hashes, snapshot, windows
 from headrace.models.features import Columns, great_circle_km
 from headrace.models.hashes import hashes_of
 from headrace.models.keyed import KeyedFeature
@@ -640,3 +640,92 @@ def test_one_absurd_value_does_not_turn_away_every_event_that_follows() -> None:
     events = [Amount(str(at), 1e9 + 1e7 * (at // 4) + at, "a", one) for at, one in enumerate(amounts)]
     rejected = {one.at for one in pipeline.step(events, state).rejections}
     assert not rejected & {4, 5, 6}
+
+
+# The compiled windows and numpy's.
+
+few_amounts = st.sampled_from([None, 0, 1, 3, -2, 10**15, 10**300, -(10**300)])
+visits = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2_000, width=32), few_amounts), max_size=70)
+
+
+def _remembered_by(exact: bool) -> dict[str, KeyedFeature]:
+    rare = per("card", late="1m")
+    made: dict[str, KeyedFeature] = {}
+    for span in ("10m", "20m"):
+        tile: dict[str, Any] = {"exact": True} if exact else {"tile": "30s"}
+        made |= {
+            f"count {span}": rare.count(span, **tile),
+            f"later {span}": rare.sum("amount", span, delay="5m", **tile),
+            f"sum {span}": rare.sum("amount", span, **tile),
+            f"mean {span}": rare.mean("amount", span, **tile),
+            f"max {span}": rare.max("lat", span, counting_this=False, otherwise=-1.0, **tile),
+            f"min {span}": rare.min("amount", span, **tile),
+            f"std {span}": rare.std("amount", span, **tile),
+            f"zscore {span}": rare.zscore("lat", span, **tile),
+        }
+    return made
+
+
+@oracle
+@given(visits, st.lists(st.integers(0, 70), max_size=5), st.booleans(), st.sampled_from([4, 8, 16, 4096]))
+def test_compiled_windows_are_numpys_to_the_last_bit(
+    drawn: list[Any], cuts: list[int], exact: bool, entries_max: int
+) -> None:
+    assert windows._kernel is not None, "these tests want a compiler"
+    payments = [
+        Payment(str(at), float(when), key, amount, lat=-0.0 if amount == 3 else float(amount or 0))
+        for at, (key, when, amount) in enumerate(drawn)
+    ]
+    ends = sorted({min(cut, len(payments)) for cut in (0, *cuts, len(payments))})
+    found = []
+    for kernel in (windows._kernel, None):
+        with pytest.MonkeyPatch.context() as patched, np.errstate(over="ignore", invalid="ignore"):
+            patched.setattr(windows, "_kernel", kernel)
+            patched.setattr(windows, "ENTRIES_MAX", entries_max)
+            features = _remembered_by(exact)
+            state = State("at", features)
+            made = dict.fromkeys(features, b"")
+            for begin, end in itertools.pairwise(ends):
+                columns = Columns(payments[begin:end])
+                past = state.step(columns)
+                for name, one in features.items():
+                    made[name] += one.combined(columns["at"], past[one.keys], columns).tobytes()
+            (table,) = state.tables.values()
+            (keeper,) = table._keepers
+            assert keeper.entries is not None
+            kept = []
+            for row in range(len(table)):
+                (look,) = keeper.entries.look(np.array([row]))
+                values = {name: look.values(name).tobytes() for name in look.shelf.measures}
+                kept.append((look.shelf.room, look.tags.tobytes(), values, keeper.columns["newest"][row]))
+            found.append((made, kept, keeper.late, keeper.entries.pushed_out))
+    assert found[0] == found[1]
+
+
+def test_a_kernel_that_is_given_windows_that_do_not_fit_says_so() -> None:
+    features = _remembered_by(exact=False)
+    state = State("at", features)
+    state.step(Columns(_events([("a", 0, 0, 1, None, 0)])))
+    (keeper,) = next(iter(state.tables.values()))._keepers
+    assert isinstance(keeper, windows.Windows)
+    assert keeper.entries is not None
+    shelves, shelf_of, place_of = keeper.entries.arrays()
+    one, out = np.zeros(1, np.int64), np.empty((len(keeper._wanted), 1))
+    newest, amounts = keeper.columns["newest"], (np.ones(1), np.ones(1))
+    given = [keeper._plan, keeper._keep, newest, shelf_of, place_of, shelves, one, np.zeros(1), amounts, out]
+    given += [one.copy(), np.zeros(2, np.int64), one, one.copy()]
+    assert windows._kernel.windows(*given) == 0  # type: ignore[arg-type]
+    far, short = np.array([10**6]), np.empty((1, 1))
+    for place, wrong, what in (
+        (0, (*keeper._plan[:1], keeper._plan[1] + 99, *keeper._plan[2:]), "what is wanted and what is kept"),
+        (3, np.full_like(shelf_of, 99), "rows and their places"),
+        (5, tuple(one[:1] for one in shelves), "shelves and measures"),
+        (6, far, "rows and what is kept of them"),
+        (8, (), "measures and columns"),
+        (9, short, "what comes out"),
+        (12, far, "events and rows"),
+    ):
+        with pytest.raises(ValueError, match=f"{what} do not fit together"):
+            windows._kernel.windows(*given[:place], wrong, *given[place + 1 :])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a column of 1 float64"):
+        windows._kernel.windows(*given[:8], (np.ones(1), np.ones(2)), *given[9:])  # type: ignore[arg-type]
