@@ -28,6 +28,7 @@ from headrace.schemas.errors import HeadraceError
 from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
 from headrace.stream.shows import SHOWS, Show
+from headrace.stream.stopping import asked_to_stop
 
 PARTITIONS = range(4)  # what the embedded broker gives every topic
 SECONDS = 30.0  # for which a demo without an end is planned: the world changes in the middle
@@ -221,9 +222,7 @@ def demo(
     say = _silent if as_json else _say
     if config.web_port == 0:
         config = msgspec.structs.replace(config, web_port=free_port())
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-    signal.signal(signal.SIGINT, lambda _number, _frame: stop.set())
+    stop = asked_to_stop()
     planned = events or round(rate * (seconds or SECONDS))
     show = SHOWS[example](planned, changes=changes)
     judging = Judging(show.changes_at)

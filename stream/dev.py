@@ -3,10 +3,8 @@
 import ast
 import contextlib
 import importlib.util
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +14,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import BadPipeline
 from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
+from headrace.stream.stopping import asked_to_stop
 
 POLL_SECONDS = 0.1
 QUIET_POLLS = 1  # without a change, before a change counts as whole: editors write a file in several goes
@@ -254,9 +253,7 @@ def main(
 ) -> int:
     """Run the pipeline, and begin anew with every change, until Ctrl-C; ``files`` are watched, too."""
     path, root = where(name)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stopped.set())
+    stopped = asked_to_stop()
     watch = Watch(path, root, [Path(one).absolute() for one in files])
     ours = ["run", name, *arguments]
     if config.web_port == 0:

@@ -5,7 +5,6 @@ what was before it late.
 """
 
 import math
-import signal
 import threading
 import time
 import uuid
@@ -21,6 +20,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import BrokerNotAvailable, NotDelivered
 from headrace.stream import clients, terminal, topics
 from headrace.stream.shows import SHOWS, Show
+from headrace.stream.stopping import asked_to_stop
 
 SECONDS = 600.0  # for which a feed without an end is planned: the world changes in the middle
 DAY_SECONDS = 86_400
@@ -99,9 +99,7 @@ def feed(
     config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, changes: bool = True
 ) -> int:
     """Produce until there is enough or somebody says stop; return 0 once the broker has all of it."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stopped.set())
+    stopped = asked_to_stop()
     show = SHOWS[example](events or round(rate * (seconds or SECONDS)), changes=changes)
     say = _silent if as_json else _say
     topics.see_to(config, (show.events, show.labels), stopped=stopped.is_set)
