@@ -1,11 +1,8 @@
 """What is done about an alert is done once in every partition, from the event on that is told, over kills."""
 
-import importlib.util
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import confluent_kafka
@@ -16,22 +13,10 @@ from faults import reader
 from faults.stage import PARTITIONS, Stage
 
 from headrace.schemas.codec import encode
-from headrace.stream.drift import Wanted, learn, to_be_learned
+from headrace.stream.drift import Wanted, learn
 
 pytestmark = pytest.mark.broker
 ACTING = Path(folding.__file__).with_name("acting.py")
-
-
-def _module(stage: Stage) -> ModuleType:
-    os.environ["FAULTS_TOPIC"] = stage.topic
-    try:
-        spec = importlib.util.spec_from_file_location("acting", ACTING)
-        module = importlib.util.module_from_spec(spec)
-        with to_be_learned():
-            spec.loader.exec_module(module)
-    finally:
-        del os.environ["FAULTS_TOPIC"]
-    return module
 
 
 def _records(stage: Stage, topic: str, partitions: int = 1) -> list[Any]:
@@ -51,7 +36,7 @@ def _publish(stage: Stage, payments: Iterable[Any]) -> None:
 
 def test_every_partition_falls_back_once_from_the_event_on_that_is_told_over_kills(stage: Stage) -> None:
     """Flow: payments, then dearer ones, and an order; then more of them, with a kill as it is followed."""
-    module = _module(stage)
+    module = stage.load(ACTING)
     reference, events = stage.folder / "reference.json", stage.folder / "usual.jsonl"
     events.write_bytes(b"".join(encode(one) + b"\n" for one in module.payments(100, seed=2)))
     learn(module.pipeline, Wanted(reference, (), "1s"), source=str(events))

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import pytest
 from confluent_kafka import Consumer
-from faults.containers import Here, tool, workers
+from faults.containers import Here, workers
+from faults.tools import tool
 from faults.worker import Worker
 
 from headrace.stream.broker import RealBroker

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from broker.test_vanilla_faust import _free_port, _page, _send, _topics
+from broker.test_vanilla_faust import _page, _send, _topics
 from faults import reader
 from faults.stage import Stage
+
+from headrace.stream.broker import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -15,7 +17,7 @@ NOTES, EVENTS = 2_000, 2_000
 
 def test_an_agent_a_timer_and_a_page_run_beside_the_scoring_and_a_killed_worker_goes_on(stage: Stage) -> None:
     topic = _topics(stage, notes=2)["NOTES"]
-    port = _free_port()
+    port = free_port()
     generator = stage.generator()
     ledger = generator.send(EVENTS)
     _send(stage, topic, [{"text": str(number)} for number in range(NOTES)])

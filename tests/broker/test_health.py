@@ -2,21 +2,14 @@
 
 import http.client
 import json
-import socket
 
 import pytest
 from faults.stage import Stage
 
 from headrace.schemas.dead_letter import Reason
+from headrace.stream.broker import free_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.alone]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -32,7 +25,7 @@ def _get(port: int, path: str) -> tuple[int, str]:
 
 
 def test_while_the_broker_is_away_a_worker_is_not_ready_and_stays_live(stage: Stage, broker) -> None:
-    port = _free_port()
+    port = free_port()
     generator = stage.generator()
     stage.watch(generator.ledger)
     # A partition that stands still is told within a second, and would be the reason if it were one.

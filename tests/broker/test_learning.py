@@ -1,8 +1,6 @@
 """What is learned is what was committed, in the order in which it was: after kills and rebalances too."""
 
-import importlib.util
 import json
-import os
 import random
 from collections import Counter
 from itertools import cycle, islice
@@ -22,17 +20,6 @@ from headrace.models import snapshot
 pytestmark = [pytest.mark.broker, pytest.mark.alone]
 LEARNING = Path(folding.__file__).with_name("learning.py")
 PHISHING = Path(folding.__file__).with_name("phishing.py")
-
-
-def _pipeline(stage: Stage):
-    os.environ["FAULTS_TOPIC"] = stage.topic
-    try:
-        spec = importlib.util.spec_from_file_location("learning", LEARNING)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        del os.environ["FAULTS_TOPIC"]
-    return module.pipeline
 
 
 def _prepare(stage: Stage) -> str:
@@ -56,7 +43,7 @@ def _settle(stage: Stage, labeller: Labeller, events: int, known: int, outcomes:
 
 
 def _assert_as_folded(stage: Stage, outcomes: str, *, states: bool = True) -> Counter:
-    pipeline, wanted, known = _pipeline(stage), {}, {}
+    pipeline, wanted, known = stage.load(LEARNING).pipeline, {}, {}
     by: Counter = Counter()
     for partition in range(PARTITIONS):
         parts, state = folding.fold(stage.address, pipeline, stage.state_topic, partition)

@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import socket
 from typing import Any
 
 import msgspec
@@ -13,15 +12,9 @@ from faults.stage import Stage
 
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState
+from headrace.stream.broker import free_port
 
 pytestmark = pytest.mark.broker
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _ask(port: int, path: str, body: dict[str, Any] | None = None, **headers: str) -> tuple[int, str]:
@@ -45,7 +38,7 @@ def _data(port: int) -> Any:
 def test_every_workers_page_shows_the_whole_group_and_its_button_publishes(stage: Stage) -> None:
     generator = stage.generator()
     stage.watch(generator.ledger)
-    ports = [_free_port(), _free_port()]
+    ports = [free_port(), free_port()]
     said = f"acknowledgements-{stage.group}"
     stage.adopt(said)
     for port in ports:

@@ -1,9 +1,7 @@
 """One learner for the whole stream: learned by one worker at a time, each lesson once, and the same for all."""
 
-import importlib.util
 import itertools
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -22,17 +20,6 @@ from headrace.stream.state import Found
 
 pytestmark = pytest.mark.broker
 LEARNING = Path(folding.__file__).with_name("learning.py")
-
-
-def _pipeline(stage: Stage):
-    os.environ |= {"FAULTS_TOPIC": stage.topic, "FAULTS_LEARNER": "shared"}
-    try:
-        spec = importlib.util.spec_from_file_location("learning", LEARNING)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        del os.environ["FAULTS_TOPIC"], os.environ["FAULTS_LEARNER"]
-    return module.pipeline
 
 
 def _records(stage: Stage, topic: str) -> list:
@@ -151,7 +138,7 @@ def test_one_learner_survives_the_death_of_everybody_who_taught_it(stage: Stage,
     made = folding.published(stage.address, stage.predictions, 3)
     assert len(set(ids)) == len(ids)
     assert sorted(ids) == sorted(made)
-    pipeline = _pipeline(stage)
+    pipeline = stage.load(LEARNING, FAULTS_LEARNER="shared").pipeline
     steps = {partition: _used(stage, partition) for partition in range(PARTITIONS)}
     kept = {one for some in steps.values() for _, scored in some for one in scored["ids"]}
     assert not set(made) - kept, f"the changelog lacks steps, and what else they said: {sorted(set(made) - kept)[:9]}"

@@ -4,7 +4,6 @@ Each test runs on Faust's own ``kafka://`` too: what fails there is wrong with t
 """
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,8 @@ from confluent_kafka import Producer
 from faults import reader
 from faults.stage import Stage
 from faults.worker import Worker
+
+from headrace.stream.broker import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -31,7 +32,7 @@ def scheme(request) -> str:
 def test_an_agent_with_a_timer_and_a_web_view_runs_unchanged(stage: Stage, scheme: str) -> None:
     names = _topics(stage, visits=4, beats=1)
     _send(stage, names["VISITS"], [{"page": f"/{number % 7}", "number": number} for number in range(COUNT)])
-    port = _free_port()
+    port = free_port()
     worker = _program(stage, scheme, "visits", names, "--web-port", str(port), "--web-host", "127.0.0.1")
     worker.start().wait_for_line("Ready")
     want = {f"/{page}": len(range(page, COUNT, 7)) for page in range(7)}
@@ -114,9 +115,3 @@ def _values(stage: Stage, topic: str) -> list:
     count = len(reader.ends(stage.address, [topic]))
     since = {TopicPartition(topic, partition): 0 for partition in range(count)}
     return [json.loads(record.value) for record in reader.records(stage.address, since)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,10 +1,7 @@
 """A change of the whole stream is told once, by one worker as by three, over kills, and is cleared when it is over."""
 
-import importlib.util
 import json
-import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import confluent_kafka
@@ -16,22 +13,10 @@ from faults.stage import PARTITIONS, Stage
 
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.codec import encode
-from headrace.stream.drift import Wanted, learn, to_be_learned
+from headrace.stream.drift import Wanted, learn
 
 pytestmark = pytest.mark.broker
 WATCHING = Path(folding.__file__).with_name("watching.py")
-
-
-def _module(stage: Stage) -> ModuleType:
-    os.environ["FAULTS_TOPIC"] = stage.topic
-    try:
-        spec = importlib.util.spec_from_file_location("watching", WATCHING)
-        module = importlib.util.module_from_spec(spec)
-        with to_be_learned():
-            spec.loader.exec_module(module)
-    finally:
-        del os.environ["FAULTS_TOPIC"]
-    return module
 
 
 def _alerts(stage: Stage, topic: str) -> list[dict[str, Any]]:
@@ -45,7 +30,7 @@ def _states(alerts: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage) -> None:
     """Flow: payments of three minutes, the middle one dearer; one worker, then three in another group, killed."""
-    module = _module(stage)
+    module = stage.load(WATCHING)
     reference, events = stage.folder / "reference.json", stage.folder / "usual.jsonl"
     events.write_bytes(b"".join(encode(one) + b"\n" for one in module.payments(100, seed=2)))
     learn(module.pipeline, Wanted(reference, (), "1s"), source=str(events))

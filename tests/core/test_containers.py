@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.containers import IMAGE, Here, dockerfile, ours, tool, workers
+from faults.containers import IMAGE, Here, dockerfile, ours, workers
+from faults.tools import tool
 
 from headrace.schemas.config import OPTIONS, Given, configure, from_environment, from_toml
 from headrace.schemas.errors import BadConfig

@@ -1,9 +1,7 @@
 """What is deployed beside a worker speaks of metrics that there are, and every alert fires when it should."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from faults.tools import tool
 
 from headrace.schemas.metrics import METRICS, series
 
@@ -58,13 +57,7 @@ def _problems(expression: str) -> list[str]:
 @pytest.fixture(scope="module")
 def promtool() -> str:
     """Return Prometheus' own tool. Without it its tests are skipped, and on CI they fail."""
-    found = shutil.which("promtool")
-    if found is None:
-        missing = "promtool is not installed, and it checks alert rules: install the package prometheus"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
+    return tool("promtool", "it checks alert rules: install the package prometheus")
 
 
 def _run(*command: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.tools import tool
 
 from headrace.stream.broker import free_port
 
@@ -87,11 +88,7 @@ class Terminals:
 
 @pytest.fixture(scope="module")
 def terminals() -> Iterator[Terminals]:
-    if shutil.which("tmux") is None:
-        what = "tmux is not installed, and it is the terminal in which the command line is looked at: install tmux"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(what)
-        pytest.skip(what)
+    tool("tmux", "it is the terminal in which the command line is looked at: install tmux")
     OUT.mkdir(parents=True, exist_ok=True)
     # Short, because errors name files in it, and a terminal is narrow.
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import confluent_kafka
 import msgspec
 import pytest
+from faults.tools import lacking
 
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.alert import Alert, AlertState, Evidence, Severity
@@ -48,23 +49,16 @@ ALERT = Alert(
 )
 
 
-def _missing(what: str) -> None:
-    """Skip by name; on CI, where all of it is installed, fail."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Start a Chromium that can be steered."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
-        _missing("chromium is not installed, and it looks at the page: install the package chromium")
+        lacking("chromium is not installed, and it looks at the page: install the package chromium")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        _missing("playwright is not installed, and it steers chromium: pip install -e '.[dev]'")
+        lacking("playwright is not installed, and it steers chromium: pip install -e '.[dev]'")
     with sync_playwright() as playwright:
         # Its sandbox wants another user than root, which containers have not; it opens pages of ours alone.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -300,7 +294,7 @@ def _faults(page: Any, rules: list[str] | None, context: str | None = None) -> l
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
-        _missing("axe-playwright-python is not installed, and it judges the page: pip install -e '.[dev]'")
+        lacking("axe-playwright-python is not installed, and it judges the page: pip install -e '.[dev]'")
     options = None if rules is None else {"runOnly": {"type": "rule", "values": rules}}
     found = Axe().run(page, context, options).response
     assert found["passes"], "it looked at nothing"

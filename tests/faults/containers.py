@@ -7,7 +7,6 @@ folder of a container one of the test.
 
 import http.client
 import json
-import os
 import re
 import shlex
 import shutil
@@ -18,25 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
-
 from headrace.stream.broker import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "headrace:local"
 CHECK_SECONDS_MAX = 30
-
-
-def tool(name: str, why: str) -> str:
-    """Return the path of a program that tests need. Without it they are skipped, and on CI they fail."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.is_file() else shutil.which(name)
-    if found is None:
-        missing = f"{name} is not installed, and {why}"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
 
 
 class Dockerfile:

@@ -1,5 +1,6 @@
 """A scenario's own topics, group and processes on a broker that it shares with the others."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
+from unittest import mock
 
 import confluent_kafka
 from aiokafka import TopicPartition
@@ -21,6 +23,7 @@ from faults.reader import LiveReader
 from faults.tally import Tally
 from faults.verifier import Verifier
 from faults.worker import Worker, headrace
+from headrace.stream.drift import to_be_learned
 
 HERE = Path(__file__).parent
 PIPELINE = HERE / "pipeline.py"
@@ -94,6 +97,16 @@ class Stage:
         if self._topics:
             for done in self._admin.delete_topics(self._topics, operation_timeout=30).values():
                 done.exception(30)
+
+    def load(self, path: Path, **environ: str) -> ModuleType:
+        """Return the module that a worker's pipeline is in, as the worker has it."""
+        with mock.patch.dict(os.environ, {"FAULTS_TOPIC": self.topic, **environ}), to_be_learned():
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return module
 
     def create(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> str:
         """Make a topic that is gone with the stage."""
