@@ -30,6 +30,7 @@ WINDOWS = (4, 16, 64)  # slices, in which a change of shape is looked for
 KEPT = max(WINDOWS)
 KEPT_PRODUCTS = 16
 SURE = 2.0  # standard errors of the reference that are no change
+SURE_OF_LASTING = 4.0  # where they are large because what is alike lasts: of many series some are as far out as that
 LEAST = 0.01  # and no shift smaller than this is one
 RELATION_LEAST = 0.03
 EVENTS_MIN = 50  # for a correlation
@@ -116,7 +117,7 @@ class Evidence:
         events = self._events(reference.counts)
         self._inflation = reference.inflation[:, :SCORES]
         sizes = np.maximum(events, 1.0)[:, None]
-        self._spare = np.maximum(LEAST, SURE * np.sqrt(self._inflation / sizes))
+        self._spare = np.maximum(LEAST, _sure(self._inflation) * np.sqrt(self._inflation / sizes))
         self._usable = np.stack([np.any(one != 0, axis=1) for one in reference.scores])
         # log E exp(effect * score) of each score, both ways, under the reference: exact, and not only for the normal.
         self._costs = np.zeros((self._series, SCORES, 2, len(EFFECTS)))
@@ -142,7 +143,7 @@ class Evidence:
             self._usual_relation = np.arctanh(reference.related[at])
             self._relation_inflation = np.maximum(1.0, reference.unrelated[at])
             unsure = np.sqrt(self._relation_inflation / max(1, reference.events))
-            self._relation_spare = np.maximum(RELATION_LEAST, SURE * unsure)
+            self._relation_spare = np.maximum(RELATION_LEAST, _sure(self._relation_inflation) * unsure)
         lost = 0.0 if len(self.pairs) else SHARES["relation"]
         part = {name: math.log(one / (1 - lost)) for name, one in SHARES.items()}
         usable = max(1, int(self._usable.any(axis=1).sum()))
@@ -369,6 +370,10 @@ class Evidence:
         self._products = [one.copy() for one in data["products"]]
         self.slices, self._since = data["slices"]
         self._turned = data.get("turned", 0)
+
+
+def _sure(inflation: Floats) -> Floats:
+    return np.where(inflation > 1, SURE_OF_LASTING, SURE)
 
 
 def _pause(window: int) -> int:

@@ -16,6 +16,7 @@ SCORE_MOST = 8.0  # of two that are rarely not alike, some events make any corre
 RARE_MIN = 30  # of what is rare, to tell how much it varies
 UNSURE = 1.5  # by how much they may vary more than independent events would, where that is not known
 CERTAIN = 6.0  # standard deviations that are none, because there are many series, pairs and points in time
+NEIGHBOURS_MOST = 0.9  # more, and a series that goes up and down with the hours would be left alone
 SCALE = 8  # of the whole numbers that stand for ranks where it is asked what goes together
 
 
@@ -122,14 +123,16 @@ class Reference:
             if not there.any():
                 continue  # nobody has said anything of it
             sums = some[there] @ score.T
-            spread = [(sums**2 / events[there, None]).mean(axis=0)]
+            varied = [sums / np.sqrt(events[there, None])]
             for rare in (some[:, -1], some[:, binner.series[place].outside].sum(axis=1)):
                 share = rare.sum() / max(1, some.sum())
                 expected = some.sum(axis=1) * share
                 enough = rare.sum() >= RARE_MIN
-                squares = (rare - expected)[there] ** 2 / (expected * (1 - share) + 1e-9)[there]
-                spread.append(np.array([squares.mean() if enough and share < 1 else 1.0]))
-            inflation[place] = _inflation(np.concatenate(spread), int(there.sum()))
+                off = (rare - expected)[there] / np.sqrt(expected * (1 - share) + 1e-9)[there]
+                varied.append((off if enough and share < 1 else np.zeros_like(off))[:, None])
+            inflation[place] = _inflation(np.concatenate(varied, axis=1))
+            if not varied[-1].any():  # too rare to tell: it resembles its neighbours as the rest does
+                inflation[place, -1] = inflation[place].max()
         if not len(products):
             return cls(binner, counts, inflation, slices=len(rows))
         ranks = [whole_ranks(plain.scores[place]) for place in related]
@@ -138,8 +141,8 @@ class Reference:
         )
         usual = correlations(np.sum(products, axis=0), counts, binner, ranks, related)
         events = rows[:, : binner.series[0].count].sum(axis=1)
-        spread = (events[:, None, None] * (np.arctanh(each) - np.arctanh(usual)) ** 2).mean(axis=0)
-        return cls(binner, counts, inflation, slices=len(rows), related=usual, unrelated=_inflation(spread, len(rows)))
+        varied = np.sqrt(events)[:, None, None] * (np.arctanh(each) - np.arctanh(usual))
+        return cls(binner, counts, inflation, slices=len(rows), related=usual, unrelated=_inflation(varied))
 
     def dump(self) -> dict[str, Any]:
         """Return it as plain data that a person can read."""
@@ -171,12 +174,41 @@ class Reference:
         )
 
 
-def _inflation(spread: Floats, slices: int) -> Floats:
-    """Return how much more slices vary than independent events would, if that is more than chance."""
+def _inflation(varied: Floats) -> Floats:
+    """Return how much more sums over slices vary than those of independent events would, if that is more than chance.
+
+    What is given varies by one, slice by slice, where events are independent. They may resemble each other within a
+    slice, and slices the one before: what lasts for longer than a slice adds up.
+    """
+    slices, spread = len(varied), (varied**2).mean(axis=0)
     if slices < SLICES_MIN:
-        return np.maximum(spread, UNSURE)
-    chance = math.sqrt(2 / slices)
-    made: Floats = np.where(spread > 1 + 3 * chance, spread * (1 + chance), 1.0)
+        unsure: Floats = np.maximum(spread, UNSURE)
+        return unsure
+    neighbours = _neighbours(varied)
+    # Slices that resemble each other say less about how much they vary.
+    chance = np.sqrt(2 / slices * (1 + neighbours**2) / (1 - neighbours**2))
+    known = np.where((spread > 1 + chance) | (neighbours > 0), np.maximum(1, spread * (1 + chance)), 1.0)
+    # What follows the neighbour is taken to resemble less and less, by the powers.
+    made: Floats = known * (1 + neighbours) / (1 - neighbours)
+    return made
+
+
+def _neighbours(varied: Floats) -> Floats:
+    """Return the correlation of slices with the one before them, zero where it may well be chance.
+
+    Of few slices it comes out too small; that is put right, and one standard error is added.
+
+    References
+    ----------
+    Andrews, D., Monahan, J. (1992). An improved heteroskedasticity and autocorrelation consistent covariance matrix
+    estimator.
+    Kendall, M. (1954). Note on bias in the estimation of autocorrelation.
+    """
+    slices = len(varied)
+    found = (varied[:-1] * varied[1:]).sum(axis=0) / np.maximum((varied**2).sum(axis=0), 1e-12)
+    sure = np.clip(found + (1 + 3 * found) / slices, 0.0, NEIGHBOURS_MOST)
+    sure = np.minimum(NEIGHBOURS_MOST, sure + np.sqrt((1 - sure**2) / slices))
+    made: Floats = np.where(found > 1 / math.sqrt(slices), sure, 0.0)
     return made
 
 

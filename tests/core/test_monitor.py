@@ -296,3 +296,23 @@ def test_false_alarms_stay_below_what_was_promised() -> None:
 
 
 __all__ = ["FEATURES", "STATIC"]
+
+
+def _of_keys(share: float, *, slices: int, series: int) -> np.ndarray:
+    """Return values of 100 keys, two of each in a slice; each value is a part of the one before it of the same key."""
+    rng = np.random.default_rng(5)
+    last, rows = rng.standard_normal((series, 100)), []
+    for _ in range(2 * slices):
+        last = share * last + np.sqrt(1 - share**2) * rng.standard_normal((series, 100))
+        rows.append(last)
+    return np.concatenate(rows, axis=1)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 1.0, 1.4), (0.5, 3.0, 8.0), (0.9, 19.0, 60.0)])
+def test_what_lasts_for_longer_than_a_slice_counts_for_less(share: float, least: float, most: float) -> None:
+    """Sums of many such values vary (1 + share) / (1 - share) times as much as those of independent ones."""
+    columns = list(_of_keys(share, slices=100, series=40))
+    binner = Binner([Bins.of_values(str(place), column) for place, column in enumerate(columns)])
+    bins = binner.bin(columns)
+    reference = Reference.learn(binner, np.array([binner.count(some) for some in np.split(bins, 100)]))
+    assert least <= np.median(reference.inflation[:, 0]) <= most

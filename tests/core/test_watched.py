@@ -65,7 +65,7 @@ def test_what_moved_comes_first_and_what_stayed_is_within_chance() -> None:
     calm = _read([one for one, said in zip(RECORDS, _slices(), strict=True) if said["slice"][0] < 40])
     assert all(one["psi"] is None or one["psi"] <= one["chance"] for one in calm.told["series"])
     changed = _read([one for one, said in zip(RECORDS, _slices(), strict=True) if said["slice"][0] < 55])
-    assert {one["series"] for one in changed.told["series"][:2]} == {"depth", "kind"}
+    assert {one["series"] for one in changed.told["series"][:3]} == {"depth", "kind", "static"}  # which is made of them
     moved = [one["psi"] > one["chance"] for one in changed.told["series"] if one["psi"] is not None]
     assert moved[0]
     assert moved == sorted(moved, reverse=True)
