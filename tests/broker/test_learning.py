@@ -175,7 +175,7 @@ def test_phishing_through_the_broker_gives_the_curve_of_river_offline_to_the_las
         lambda: len(folding.published(stage.address, stage.predictions, 3)) == 1_250,
         lambda: f"{len(folding.published(stage.address, stage.predictions, 3))} of 1250 sites are scored",
     )
-    worker.terminate()
+    worker.wait_until_ready().terminate()
     assert worker.wait() == 0, worker.tail
     made = folding.published(stage.address, stage.predictions, 3)
     right = metrics.Accuracy()

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from faults import fold as folding
 from faults import reader
 from faults.stage import PARTITIONS, Stage
+from faults.worker import Worker
 
 from headrace.schemas.acknowledgement import Acknowledgement
 from headrace.schemas.codec import encode
@@ -42,11 +43,11 @@ def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage)
             "partitioner": "murmur2_random",
         }
     )
-    minutes = [module.payments(60), module.payments(60, begin=60, dearer=0.5, seed=3)]
-    for minute in [*minutes, module.payments(60, begin=120, seed=4)]:
-        for one in minute:
-            producer.produce(stage.topic, encode(one), one.card)
-            producer.poll(0)
+    payments = [*module.payments(60), *module.payments(60, begin=60, dearer=0.5, seed=3)]
+    payments += module.payments(60, begin=120, seed=4)
+    for one in payments:
+        producer.produce(stage.topic, encode(one), one.card)
+        producer.poll(0)
     assert producer.flush(60) == 0
     told = {}
     for group, names in (("alone", ["one"]), ("many", ["two", "three", "four"])):
@@ -66,7 +67,7 @@ def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage)
             worker.start(**kill)
         if len(workers) > 1:
             for worker in workers:
-                assert worker.wait() == -9, worker.tail
+                _killed(stage, worker, events=len(payments))
                 worker.start()
         stage.wait_until(
             lambda topic=alerts: any(state == "cleared" for _, state in _states(_alerts(stage, topic))),
@@ -75,7 +76,7 @@ def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage)
         if group == "alone":
             _acknowledge_nothing(stage, own["topic_acknowledgements"])
         for worker in workers:
-            worker.terminate()
+            worker.wait_until_ready().terminate()
             assert worker.wait() == 0, worker.tail
         told[group] = _alerts(stage, alerts)
     for mine, other in zip(told["alone"], told["many"], strict=False):
@@ -86,6 +87,21 @@ def test_one_worker_and_three_tell_the_same_alerts_once_over_kills(stage: Stage)
     assert len({one["id"] for one in told["alone"]}) == 1, "one change, one alert"
     assert told["many"] == told["alone"]
     assert PARTITIONS > 1
+
+
+def _killed(stage: Stage, worker: Worker, *, events: int) -> None:
+    """Wait until it was killed at its point; where the others have left it too little to commit, kill it now."""
+
+    def committed() -> int:
+        return sum(offset for place, offset in stage.committed().items() if place.topic == stage.topic)
+
+    stage.wait_until(
+        lambda: not worker.alive or committed() == events,
+        lambda: f"{committed()} of {events} events are committed, and {worker.name} was not killed",
+    )
+    if worker.alive:
+        worker.kill()
+    assert worker.wait() == -9, worker.tail
 
 
 def _acknowledge_nothing(stage: Stage, topic: str) -> None:
