@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
 
 /* The kinds, as JOINS has them. */
 enum { EVENTS, COUNT, SUM, MAX, MIN, NEAR, AWAY, SQUARES };
@@ -16,7 +15,7 @@ enum { EVENTS, COUNT, SUM, MAX, MIN, NEAR, AWAY, SQUARES };
 /* The numbers of `counts`. */
 enum { LATE, PUSHED_OUT, COUNTS_COUNT };
 
-enum { LANES = 4 };
+enum { LANES = 4 };  /* of a sum, as models/windows.py has them */
 
 typedef struct {
     Py_ssize_t length, room;

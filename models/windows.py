@@ -58,6 +58,7 @@ MOMENTS = ("count", *_DEVIATIONS)
 
 
 _KINDS = tuple(JOINS)  # as the kernel numbers them
+LANES = 4  # of a sum, as the kernel has them
 
 
 class Windows(Keeper):
@@ -216,9 +217,6 @@ def _value(kind: str, values: Array | None, count: int) -> Array:
         return is_there.astype(np.int32)
     filled: Array = np.where(is_there, values, JOINS[kind].fill) + 0.0  # zero has no sign
     return filled
-
-
-LANES = 4
 
 
 def _total(values: Array) -> Array:
