@@ -3,8 +3,9 @@
 import numpy as np
 
 from headrace.models.memory import Ints
-from headrace.models.monitor import EVENTS_MIN, LEARN_EVENTS, LEARN_SLICES, LEARN_SLICES_MAX
+from headrace.models.monitor import EVENTS_MIN
 from headrace.models.reference import Reference
+from headrace.models.settling import LEARN_SLICES_MAX, Settling
 from headrace.models.watch import Counted, Watch
 
 KEPT_MAX = 2 * LEARN_SLICES_MAX  # slices: some have too few events, and are put together
@@ -34,20 +35,16 @@ class Beginning:
 
         As the monitor learns it when a watch begins, from the first slices that the topic still has.
         """
-        binner = self._binners[which]
-        rows: list[Ints] = []
-        events, held = 0, np.zeros(binner.total, np.int64)
-        first = binner.series[0].count
+        settling = Settling(self._binners[which])
+        events, held = 0, np.zeros(self._binners[which].total, np.int64)
         for number in sorted(self._first):
             here = self._first[number]
             events += int(here[0][0])
             held = held + here[which]
             if events < EVENTS_MIN:
                 continue
-            if held.any():
-                rows.append(held)
-            events, held = 0, np.zeros(binner.total, np.int64)
-            enough = len(rows) >= LEARN_SLICES and sum(int(one[:first].sum()) for one in rows) >= LEARN_EVENTS
-            if enough or len(rows) >= LEARN_SLICES_MAX:
-                return Reference.learn(binner, np.array(rows)), min(self._first), number
+            usual = settling.take(held) if held.any() else None
+            if usual is not None:
+                return usual, min(self._first), number
+            events, held = 0, np.zeros(self._binners[which].total, np.int64)
         return None

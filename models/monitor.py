@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 
 from headrace.models.actions import ERRORS
-from headrace.models.bins import Binner
 from headrace.models.distances import distances, shares
 from headrace.models.evidence import KEPT, Evidence, Found
 from headrace.models.memory import Floats, Ints
 from headrace.models.reference import Reference
+from headrace.models.settling import Settling, alike
 from headrace.models.trailing import Trailing
 from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, REASON, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
@@ -21,9 +21,8 @@ from headrace.schemas.order import Action, Order, OrderState
 
 EVENTS_MIN = 200  # fewer say little, and wait for the next slice
 WAIT_SLICES_MAX = 1_000  # for a partition that says nothing
-LEARN_SLICES, LEARN_EVENTS = 30, 3_000  # before it is known how the worker's own numbers are spread
-LEARN_SLICES_MAX = 500
 OWN = ("own", "labels")  # what hangs on the worker itself
+LEARNER = frozenset({"score", "online", "disagreement", "error", "error_online", "calibration"})  # and on its learner
 SHARES = {"features": 0.6, "own": 0.15, "labels": 0.15, "volume": 0.1}  # of the false alarms; slices share the first
 TOGETHER_SLICES = 6  # what is found so soon after an alert is a part of it
 SURE = 8.0  # a change is over if it is half as large as it was, and that is so many standard errors away
@@ -31,6 +30,7 @@ CLEAR_SLICES = 3  # in a row
 SEVERITY_SLICES = 4
 VOLUME_EFFECTS = np.array([0.5, 1.0, 2.0])
 VOLUME_CLIP = 4.0
+VOLUME_SLICES = 30  # before it is known how many events there are
 VOLUME_MEMORY = 0.02  # how fast what is usual follows
 EXPLAINED_MAX = 10
 BAD_SHIFT, WORSE_SHIFT = 0.25, 0.75  # in the spread of the reference, from where on it matters more
@@ -89,8 +89,9 @@ class Monitor:
         self._engines = self._fresh_engines()
         self._trailing = self._fresh_trailing()
         self._hours: dict[str, int] = {}  # of the season, that engines compare with
-        self._begun: dict[str, Reference] = {}  # what was usual of the worker's own numbers when the watch began
-        self._learned: dict[str, list[Ints]] = {name: [] for name in OWN}
+        self._learned: dict[str, Reference] = {}  # what is usual of the worker's own numbers
+        self._settling: dict[str, Settling] = {}  # what it will be
+        self._unsettled: set[str] = set()  # where the learner was not spread as the time before
         self._volume = _Volume(watch.slices_per_alarm / SHARES["volume"])
         self.open: dict[str, Open] = {}  # by the id of the alert
         self._owner: dict[str, str] = {}  # of a cause: the alert that it belongs to
@@ -193,9 +194,9 @@ class Monitor:
         for name, counts in together.groups.items():
             if name in self._engines and self._turn(name, hour):
                 found += [Cause(name, one) for one in self._engines[name].step(counts)]
-        found += self._own("own", self._watch.event_binner, together.own, hour)
+        found += self._own("own", together.own, hour)
         if together.labels.any():
-            found += self._own("labels", self._watch.label_binner, together.labels, hour)
+            found += self._own("labels", together.labels, hour)
         at = (slice_.number + 1) * self._watch.every_s
         alerts += [*self._settle(at), *self._raise(found, at)]
         self._follow(together)
@@ -214,7 +215,7 @@ class Monitor:
     def _usual(self, name: str, hour: int) -> Reference | None:
         """Return what is usual in an hour of the season; None where nobody knows."""
         if name in OWN:
-            return self._begun.get(f"{name}@{hour}")
+            return self._learned.get(f"{name}@{hour}")
         known = self._watch.parts.get("" if name == "features" else name)
         return known[hour] if known is not None else None
 
@@ -228,26 +229,48 @@ class Monitor:
             self._engines[name].turn(usual)
         return usual is not None
 
-    def _own(self, name: str, binner: Binner, counts: Ints, hour: int) -> list[Cause]:
-        """Look at what the worker itself has made: first learn how it is spread, then tell changes of that.
+    def _own(self, name: str, counts: Ints, hour: int) -> list[Cause]:
+        """Look at what the worker itself has made: tell changes of what it has learned of that, and learn on.
 
         With seasons each hour of one is learned on its own.
         """
-        key = f"{name}@{hour}" if self._watch.season_s else name
-        if key in self._begun:
+        key, found = f"{name}@{hour}" if self._watch.season_s else name, []
+        if key in self._learned:
             self._turn(name, hour)
-            return [Cause(name, one) for one in self._engines[name].step(counts)]
-        learned = self._learned.setdefault(key, [])
-        learned.append(counts)
-        many = sum(int(one[: binner.series[0].count].sum()) for one in learned) >= LEARN_EVENTS
-        if (len(learned) >= LEARN_SLICES and many) or len(learned) >= LEARN_SLICES_MAX:
-            self._begun[key] = Reference.learn(binner, np.array(learned))
-            if name not in self._engines:
-                self._engines[name] = self._evidence(self._begun[key], SHARES[name], ())
-            self._learned[key] = []
+            found = [Cause(name, one) for one in self._engines[name].step(counts)]
+            found = [one for one in found if not self._learns(one, key)]
             if self._watch.window_slices:
-                self._trailing[name] = self._follower(name)
-        return []
+                return found  # it follows the stream
+        usual = self._settling.setdefault(key, self._fresh_settling(key)).take(counts)
+        if usual is not None:
+            self._refer(name, key, usual)
+        return found
+
+    def _fresh_settling(self, key: str) -> Settling:
+        return Settling(self._watch.event_binner if key.startswith("own") else self._watch.label_binner)
+
+    def _refer(self, name: str, key: str, usual: Reference) -> None:
+        """Compare what the worker itself makes with this from now on."""
+        before, self._learned[key] = self._learned.get(key), usual
+        places = {one.name: place for place, one in enumerate(usual.binner.series) if one.name in LEARNER}
+        learner = usual.of(places["online" if name == "own" else "error_online"])
+        settled = before is not None and alike(before, usual, list(places.values()))
+        if settled or self._watch.window_slices or not learner[:-1].any():
+            self._unsettled.discard(key)
+        else:
+            self._unsettled.add(key)
+        if name in self._engines:
+            self._engines[name].refer(usual)
+            self._engines[name].begin_again()
+        else:
+            self._engines[name] = self._evidence(usual, SHARES[name], ())
+        if self._watch.window_slices:
+            self._trailing[name] = self._follower(name)
+
+    def _learns(self, cause: Cause, key: str) -> bool:
+        """Say whether that is a learner on its way, as far as can be told: errors that grow never are."""
+        series, _ = self._told(cause)
+        return key in self._unsettled and series in LEARNER and not self._is_error(cause)
 
     # Alerts.
 
@@ -608,7 +631,7 @@ class Monitor:
 
     def dump(self) -> dict[str, Any]:
         """Return all of it as plain data."""
-        learned = {name: one.dump() for name, one in self._begun.items()}
+        learned = {name: one.dump() for name, one in self._learned.items()}
         trailing = {name: one.dump() for name, one in self._trailing.items()}
         return {
             **({"trailing": trailing} if trailing else {}),
@@ -622,7 +645,8 @@ class Monitor:
             "done": self._done,
             "learned_references": learned,
             "engines": {name: engine.dump() for name, engine in self._engines.items()},
-            "learning": dict(self._learned),
+            "settling": {name: one.dump() for name, one in self._settling.items()},
+            "unsettled": sorted(self._unsettled),
             "volume": self._volume.dump(),
             "open": [_dumped(one) for one in self.open.values()],
             "names": self._names,
@@ -642,8 +666,8 @@ class Monitor:
         self._gathered = None if data["gathered"] is None else Counted.load(data["gathered"])
         self._done = data["done"]
         self._engines = self._fresh_engines()
-        self._begun = {name: Reference.load(held) for name, held in data["learned_references"].items()}
-        for key, usual in self._begun.items():
+        self._learned = {name: Reference.load(held) for name, held in data["learned_references"].items()}
+        for key, usual in self._learned.items():
             name = key.partition("@")[0]
             if name not in self._engines:
                 self._engines[name] = self._evidence(usual, SHARES[name], ())
@@ -659,7 +683,10 @@ class Monitor:
                 self._engines[name].refer(self._trailing[name].reference())
         for name, held in data["engines"].items():
             self._engines[name].load(held)
-        self._learned = {name: [one.copy() for one in some] for name, some in data["learning"].items()}
+        self._settling = {key: self._fresh_settling(key) for key in data["settling"]}
+        for key, held in data["settling"].items():
+            self._settling[key].load(held)
+        self._unsettled = set(data["unsettled"])
         self._volume.load(data["volume"])
         self.open = {one["alert"]["id"]: _loaded(one) for one in data["open"]}
         self._owner = {cause.key: name for name, mine in self.open.items() for cause in mine.causes}
@@ -753,13 +780,13 @@ class _Volume:
     def step(self, events: int) -> int:
         """Take a slice; return 1 where there are more than usual now, -1 where there are fewer, else 0."""
         value = math.log1p(events)
-        if self._seen < LEARN_SLICES:
+        if self._seen < VOLUME_SLICES:
             self._seen += 1
             off = value - self._mean
             self._mean += off / self._seen
             self._square += off * (value - self._mean)
             return 0
-        spread = math.sqrt(max(self._square / LEARN_SLICES, 0.01))  # a tenth more or less is nothing
+        spread = math.sqrt(max(self._square / VOLUME_SLICES, 0.01))  # a tenth more or less is nothing
         off = max(-VOLUME_CLIP, min(VOLUME_CLIP, (value - self._mean) / spread))
         self._calm = self._calm + 1 if abs(off) < VOLUME_CLIP / 2 else 0
         if self._alarmed:
@@ -772,7 +799,7 @@ class _Volume:
             self._calm = 0
             return 1 if strength[0] > strength[1] else -1
         self._mean += VOLUME_MEMORY * (value - self._mean)
-        self._square += VOLUME_MEMORY * (LEARN_SLICES * (value - self._mean) ** 2 - self._square)
+        self._square += VOLUME_MEMORY * (VOLUME_SLICES * (value - self._mean) ** 2 - self._square)
         return 0
 
     def reset(self) -> None:

@@ -26,7 +26,8 @@ class Reference:
     ``scores`` are functions of the bin that are zero on the average and vary by one: orthonormal polynomials of the
     rank, of which the first is where a value lies, the second how far out. A shift in any of them is a shift of the
     sum over the events of a slice, and ``inflation`` says how many times more those sums vary than they would if
-    events were independent: events that resemble their neighbours count for less.
+    events were independent: events that resemble their neighbours count for less. ``wander`` says how far their means
+    go by themselves from one part of the time to the next; a shift no larger than some of that is none.
 
     >>> one = Bins.of_values("amount", np.arange(1000.0), bins_max=4)
     >>> binner = Binner([one])
@@ -45,6 +46,7 @@ class Reference:
         slices: int,
         related: Floats | None = None,
         unrelated: Floats | None = None,
+        wander: Floats | None = None,
     ) -> None:
         self.binner = binner
         self.counts = np.asarray(counts, np.int64)
@@ -52,6 +54,7 @@ class Reference:
         self.slices = slices
         self.related = related  # correlations of ranks, of the series that were asked for
         self.unrelated = unrelated  # how many times more they vary than those of independent events
+        self.wander = None if wander is None else np.asarray(wander, np.float64)  # a row per series, a column per score
         self.scores = [self._scores(place) for place in range(len(binner.series))]
 
     @property
@@ -110,9 +113,12 @@ class Reference:
 
     @classmethod
     def learn(
-        cls, binner: Binner, rows: Array, products: Sequence[Array] = (), related: Sequence[int] = ()
+        cls, binner: Binner, rows: Array, products: Sequence[Array] = (), related: Sequence[int] = (), *, parts: int = 0
     ) -> "Reference":
-        """Learn what is usual from slices: the counts of each, and the sums of products of whole-number ranks."""
+        """Learn what is usual from slices: the counts of each, and the sums of products of whole-number ranks.
+
+        With ``parts`` it is learned too how far means wander between so many parts of the slices.
+        """
         counts = rows.sum(axis=0)
         inflation = np.ones((len(binner.series), SCORES + RARE))
         plain = cls(binner, counts, inflation, slices=len(rows))
@@ -133,8 +139,9 @@ class Reference:
             inflation[place] = _inflation(np.concatenate(varied, axis=1))
             if not varied[-1].any():  # too rare to tell: it resembles its neighbours as the rest does
                 inflation[place, -1] = inflation[place].max()
+        wander = plain._wander(rows, parts) if parts else None
         if not len(products):
-            return cls(binner, counts, inflation, slices=len(rows))
+            return cls(binner, counts, inflation, slices=len(rows), wander=wander)
         ranks = [whole_ranks(plain.scores[place]) for place in related]
         each = np.stack(
             [correlations(product, row, binner, ranks, related) for product, row in zip(products, rows, strict=True)]
@@ -144,6 +151,19 @@ class Reference:
         varied = np.sqrt(events)[:, None, None] * (np.arctanh(each) - np.arctanh(usual))
         return cls(binner, counts, inflation, slices=len(rows), related=usual, unrelated=_inflation(varied))
 
+    def _wander(self, rows: Array, parts: int) -> Floats:
+        """Return by how much the means of parts of the slices differ: a standard deviation for each score."""
+        cuts = np.linspace(0, len(rows), parts + 1).astype(int)[:-1]
+        sums = np.add.reduceat(rows, cuts, axis=0)
+        made = np.zeros((len(self.scores), SCORES))
+        for place, score in enumerate(self.scores):
+            some = sums[:, self.binner.begins[place] : self.binner.begins[place + 1]]
+            events = some[:, :-1].sum(axis=1)
+            some, events = some[events > 0], events[events > 0]
+            if len(some) > 1:
+                made[place] = (some @ score.T / events[:, None]).std(axis=0, ddof=1)
+        return made
+
     def dump(self) -> dict[str, Any]:
         """Return it as plain data that a person can read."""
         data: dict[str, Any] = {"slices": self.slices, "series": {}}
@@ -152,6 +172,7 @@ class Reference:
                 **one.dump(),
                 "counts": self.of(place).tolist(),
                 "inflation": self.inflation[place].tolist(),
+                **({} if self.wander is None else {"wander": self.wander[place].tolist()}),
             }
         if self.related is not None and self.unrelated is not None:
             data["related"] = {"usual": self.related.tolist(), "inflation": self.unrelated.tolist()}
@@ -164,6 +185,7 @@ class Reference:
         binner = Binner([Bins.load(name, one) for name, one in series.items()])
         counts = np.concatenate([np.array(one["counts"], np.int64) for one in series.values()])
         related = data.get("related")
+        wander = [one["wander"] for one in series.values() if "wander" in one]
         return cls(
             binner,
             counts,
@@ -171,6 +193,7 @@ class Reference:
             slices=data["slices"],
             related=None if related is None else np.array(related["usual"]),
             unrelated=None if related is None else np.array(related["inflation"]),
+            wander=np.array(wander) if wander else None,
         )
 
 

@@ -158,7 +158,8 @@ class Watch:
             self._ranks[row, : len(ranks)] = ranks
 
     def _said(self) -> str:
-        edges = [(one.name, one.edges.tolist()) for one in self.binner.series]
+        binners = self.binner, self.event_binner, self.label_binner
+        edges = [(one.name, one.edges.tolist()) for binner in binners for one in binner.series]
         values = {field: list(known) for field, known in self.slices.items()}
         follows = f" last {self.window_slices}" if self.window_slices else ""
         seasonal = f" season {self.season_s}" if self.season_s else ""
@@ -183,11 +184,11 @@ def _log_odds(name: str) -> Bins:
 
 
 def _magnitude(name: str) -> Bins:
-    return Bins.of_edges(name, [0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
+    return Bins.of_edges(name, [0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
 
 
 def _signed(name: str) -> Bins:
-    half = [0.01, 0.03, 0.1, 0.3, 1.0]
+    half = [0.05, 0.1, 0.2, 0.4, 0.7, 1.0]
     return Bins.of_edges(name, [*(-one for one in reversed(half)), 0.0, *half])
 
 
@@ -205,9 +206,9 @@ _PLAIN: dict[str, Callable[[str], Bins]] = {
     "disagreement": _magnitude,
     "delay": _duration,
     "label": _truth,
-    "error": _log_odds,
-    "error_static": _log_odds,
-    "error_online": _log_odds,
+    "error": _magnitude,
+    "error_static": _magnitude,
+    "error_online": _magnitude,
     "calibration": _signed,
 }
 

@@ -10,8 +10,8 @@ from headrace.models.beginning import Beginning
 from headrace.models.bins import Bins
 from headrace.models.distances import VALUES_MIN, jensen_shannon, psi, shares
 from headrace.models.memory import Ints
-from headrace.models.monitor import LEARN_SLICES_MAX
 from headrace.models.reference import Reference
+from headrace.models.settling import LEARN_SLICES_MAX
 from headrace.models.watch import Counted, Watch, kind_of
 from headrace.stream.monitoring import unpacked
 

@@ -82,6 +82,6 @@ pipeline = Pipeline(
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
     combine=by_recent_loss,
     reasons=3,
-    # A day of payments beside those of four months in which all was well: examples/fraud/reference.py learns them.
+    # A day of payments beside a thousand in which all was well: examples/fraud/reference.py learns them.
     watch=Drift("reference.json", false_alarms="1 per 10 years", every="1d", warm_up="30d"),
 )

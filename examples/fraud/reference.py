@@ -1,4 +1,4 @@
-"""Learns what is usual of payments, into reference.json: four months of the simulated world, as the demo plays it.
+"""Learns what is usual of payments, into reference.json: a thousand days of the simulated world, as the demo plays it.
 
     python examples/fraud/reference.py
 
@@ -14,7 +14,7 @@ from headrace.stream.drift import learned, to_be_learned
 with to_be_learned() as wanted:
     from headrace.examples.fraud.pipeline import Transaction, pipeline
 
-DAYS = 150  # of which the first thirty are left out: features fill up
+DAYS = 1_030  # of which the first thirty are left out: features fill up
 
 
 def main():
