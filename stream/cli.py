@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         "--events", type=int, default=0, metavar="N", help="stop after N events (default: run until Ctrl-C)"
     )
     demo.add_argument("--seconds", type=float, default=0.0, metavar="N", help="stop after N seconds")
-    demo.add_argument("--stationary", action="store_true", help="let the world stay as it is")
+    course = demo.add_mutually_exclusive_group()
+    course.add_argument("--stationary", action="store_true", help="let the world stay as it is")
+    course.add_argument(
+        "--passing", action="store_true", help="let the world be again what it was, for the last quarter"
+    )
     demo.add_argument("--rate", type=int, default=2_000, metavar="N", help="events per second (default: 2000)")
     demo.add_argument(
         "--produce-only", action="store_true", help="no broker and no worker: produce, to the broker of --broker"
@@ -281,7 +285,7 @@ def _demo(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         rate=options.rate,
         as_json=options.json,
-        changes=not options.stationary,
+        course="stays" if options.stationary else "passes" if options.passing else "changes",
     )
 
 

@@ -27,7 +27,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
-from headrace.stream.shows import SHOWS, Show
+from headrace.stream.shows import SHOWS, Course, Show
 from headrace.stream.stopping import asked_to_stop
 
 PARTITIONS = range(4)  # what the embedded broker gives every topic
@@ -37,9 +37,15 @@ MODELS = {
     "online": "online",
     "score": "combined",
 }  # what outcomes call them, and what a person does
+PHASES = {
+    "before": "Before the world changed",
+    "after": "After the world changed",
+    "again": "Since it is again what it was",
+}
 NUMBERS = {"log_loss": "log loss", "roc_auc": "AUC", "pr_auc": "precision-recall"}
 RECENT_COUNT = 6_000  # outcomes of which a line says how good the models are
 READY_SECONDS_MAX = 60.0
+BEHIND_MAX = 10_000  # events for which there is no prediction yet
 DRAIN_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 30.0
 # The embedded broker answers a fetch that found nothing when its time is up, not when there is something.
@@ -58,15 +64,16 @@ class Outcome(NamedTuple):
 class Producing(threading.Thread):
     """Publishes events at a steady rate, and labels when they are due, until there is enough or it is told to stop."""
 
-    def __init__(self, address: str, show: Show, rate: int, events_max: int) -> None:
+    def __init__(self, address: str, show: Show, rate: int, events_max: int, reading: "Reading") -> None:
         super().__init__(name="demo-producer", daemon=True)
         self.sent = 0
         self.labelled = 0
-        self.sent_at: list[float] = []  # by the number in the event's id
+        self.sent_at = reading.sent_at
         self.change = show.change
-        self.changed = False  # whether the world has
+        self.changed = self.passed = False  # whether the world has, and whether it is again what it was
         self.stopped = threading.Event()
         self._show = show
+        self._reading = reading
         self._names: dict[str, str] = {}  # of events whose label is to come
         self._rate = rate
         self._events_max = events_max
@@ -82,7 +89,8 @@ class Producing(threading.Thread):
                 due = min(due, self._events_max)
                 if self.sent == self._events_max:
                     break
-            while self.sent < due:
+            # The embedded broker keeps little: what a worker is too far behind to read in time would be gone.
+            while self.sent < due and self.sent - self._reading.seen < BEHIND_MAX:
                 self._publish(*next(self._show.records))
             self._producer.poll(0)
             time.sleep(0.002)
@@ -96,6 +104,7 @@ class Producing(threading.Thread):
             self._names[record["id"]] = f"demo-{self.sent}"
             record["id"] = self._names[record["id"]]
             self.changed = record["at"] >= self._show.changes_at
+            self.passed = record["at"] >= self._show.passes_at
             self.sent_at.append(time.time())
             self.sent += 1
         else:
@@ -113,12 +122,12 @@ class Producing(threading.Thread):
 class Reading(threading.Thread):
     """Reads predictions and outcomes as a service would, and counts each id."""
 
-    def __init__(self, address: str, config: Config, sent_at: list[float]) -> None:
+    def __init__(self, address: str, config: Config) -> None:
         super().__init__(name="demo-reader", daemon=True)
         self.counts = bytearray()  # by the number in the event's id
         self.outcomes: list[Outcome] = []  # the first of each event, since somebody last looked
         self.known = 0  # events of which there is one
-        self._sent_at = sent_at
+        self.sent_at: list[float] = []  # by the number in the event's id
         self._outcomes = config.topic_outcomes
         self._alerts = config.topic_alerts
         self.alerts: list[tuple[float, dict[str, Any]]] = []  # and when each was read
@@ -154,11 +163,11 @@ class Reading(threading.Thread):
 
     def _take(self, prediction: dict[str, Any]) -> None:
         name, _, number = prediction["id"].rpartition("-")
-        if name != "demo" or not number.isdigit() or int(number) >= len(self._sent_at):
+        if name != "demo" or not number.isdigit() or int(number) >= len(self.sent_at):
             self.strangers += 1
             return
         index = int(number)
-        self.latencies_ms.append((time.time() - self._sent_at[index]) * 1_000)
+        self.latencies_ms.append((time.time() - self.sent_at[index]) * 1_000)
         if index >= len(self.counts):
             self.counts.extend(bytes(index + 1_000 - len(self.counts)))
         self.counts[index] = min(255, self.counts[index] + 1)
@@ -176,18 +185,21 @@ class Reading(threading.Thread):
 
 
 class Judging:
-    """How good the models are, before and after the world changes, and lately."""
+    """How good the models are, before and after the world changes and when that has passed, and lately."""
 
-    def __init__(self, changes_at: float) -> None:
-        self._changes_at = changes_at
-        self._phases = {phase: {name: Quality("binary") for name in MODELS} for phase in ("before", "after")}
+    def __init__(self, show: Show, course: Course) -> None:
+        self._begins = {"before": -np.inf, "after": show.changes_at}
+        if course == "passes":
+            self._begins["again"] = show.passes_at
+        self._phases = {phase: {name: Quality("binary") for name in MODELS} for phase in self._begins}
         self._recent: deque[Outcome] = deque(maxlen=RECENT_COUNT)
 
     def take(self, outcomes: list[Outcome]) -> None:
         """Take outcomes in."""
         self._recent.extend(outcomes)
-        for phase, judges in self._phases.items():
-            some = [one for one in outcomes if (one.event_at >= self._changes_at) == (phase == "after")]
+        ends = [*self._begins.values(), np.inf][1:]
+        for judges, begin, end in zip(self._phases.values(), self._begins.values(), ends, strict=True):
+            some = [one for one in outcomes if begin <= one.event_at < end]
             at, labels = [one.event_at for one in some], [one.label for one in some]
             for place, judge in enumerate(judges.values()):
                 if some:
@@ -216,7 +228,7 @@ class Judging:
 
 
 def demo(
-    config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, changes: bool = True
+    config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, course: Course = "changes"
 ) -> int:
     """Run the demo; return 0 if every event came out as exactly one prediction."""
     say = _silent if as_json else _say
@@ -224,16 +236,16 @@ def demo(
         config = msgspec.structs.replace(config, web_port=free_port())
     stop = asked_to_stop()
     planned = events or round(rate * (seconds or SECONDS))
-    show = SHOWS[example](planned, changes=changes)
-    judging = Judging(show.changes_at)
+    show = SHOWS[example](planned, course)
+    judging = Judging(show, course)
     with EmbeddedBroker() as broker:
         say(f"An embedded broker answers on {broker.address}; a worker starts.")
         outputs = config.topic_predictions, config.topic_outcomes, config.topic_alerts, config.topic_dead_letters
         for topic in (show.events, show.labels, *outputs):
             broker.create(topic)
         with _worker(broker.address, example, config, stop) as (worker, said):
-            producing = Producing(broker.address, show, rate, events)
-            reading = Reading(broker.address, config, producing.sent_at)
+            reading = Reading(broker.address, config)
+            producing = Producing(broker.address, show, rate, events, reading)
             began = time.monotonic()
             reading.start()
             producing.start()
@@ -338,7 +350,7 @@ def _watch(
     until: float | None,
     say: Any,
 ) -> None:
-    second, sent, seen, told, changed_at = 0, 0, 0, 0, None
+    second, sent, seen, told, turned_at, turned = 0, 0, 0, 0, None, False
     while not stop.wait(1.0) and not producing.stopped.is_set():
         second += 1
         latencies, reading.latencies_ms = reading.latencies_ms, []
@@ -354,12 +366,15 @@ def _watch(
         narrow = sys.stdout.isatty() and len(line + lately) > shutil.get_terminal_size().columns
         say(f"{line}\n     {lately}" if narrow and lately else f"{line}{lately}")
         sent, seen = producing.sent, reading.seen
-        if producing.changed and changed_at is None:
-            changed_at = time.monotonic()
+        if producing.changed and turned_at is None:
+            turned_at = time.monotonic()
             say(f"\n        The world changes: {producing.change}.\n")
+        if producing.passed and not turned:
+            turned_at, turned = time.monotonic(), True
+            say("\n        The world is again what it was.\n")
         for at, alert in reading.alerts[told:]:
             told += 1
-            after = "" if changed_at is None else f", {max(0.0, at - changed_at):.1f} s after that"
+            after = "" if turned_at is None else f", {max(0.0, at - turned_at):.1f} s after that"
             say(f"        Alert {alert['state']}{after}: {alert['text']} ({alert['severity']}).")
         if second % 5 == 1:
             for one in list(reading.last):
@@ -416,7 +431,7 @@ def _tell(summary: dict[str, Any], show: Show) -> None:
     quantiles = f"p50 {summary['latency_ms_p50']} ms, p99 {summary['latency_ms_p99']} ms"
     _say(f"Latency, from the event's producer to the reader of its prediction: {quantiles}.")
     for phase, one in summary["quality"].items():
-        _say(f"\n{phase.capitalize()} the world changed, {one['outcomes']:,} outcomes of {show.events}:")
+        _say(f"\n{PHASES[phase]}, {one['outcomes']:,} outcomes of {show.events}:")
         for name in MODELS.values() if one["outcomes"] else ():
             numbers = "  ".join(f"{NUMBERS[number]} {_shown(one[name][number])}" for number in NUMBERS)
             _say(f"    {name:10}{numbers}")

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BrokerNotAvailable, NotDelivered
 from headrace.stream import clients, terminal, topics
-from headrace.stream.shows import SHOWS, Show
+from headrace.stream.shows import SHOWS, Course, Show
 from headrace.stream.stopping import asked_to_stop
 
 SECONDS = 600.0  # for which a feed without an end is planned: the world changes in the middle
@@ -37,7 +37,7 @@ class Feed:
     def __init__(self, config: Config, show: Show, shift: float) -> None:
         self.sent = 0
         self.labelled = 0
-        self.changed = False  # whether the world has
+        self.changed = self.passed = False  # whether the world has, and whether it is again what it was
         self._show = show
         self._shift = shift
         self._run = uuid.uuid4().hex[:8]
@@ -77,6 +77,7 @@ class Feed:
         if topic == self._show.events:
             self._names[record["id"]] = f"{self._run}-{self.sent}"
             self.changed = record["at"] >= self._show.changes_at
+            self.passed = record["at"] >= self._show.passes_at
             record["id"] = self._names[record["id"]]
             self.sent += 1
         else:
@@ -96,11 +97,11 @@ class Feed:
 
 
 def feed(
-    config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, changes: bool = True
+    config: Config, *, example: str, events: int, seconds: float, rate: int, as_json: bool, course: Course = "changes"
 ) -> int:
     """Produce until there is enough or somebody says stop; return 0 once the broker has all of it."""
     stopped = asked_to_stop()
-    show = SHOWS[example](events or round(rate * (seconds or SECONDS)), changes=changes)
+    show = SHOWS[example](events or round(rate * (seconds or SECONDS)), course)
     say = _silent if as_json else _say
     topics.see_to(config, (show.events, show.labels), stopped=stopped.is_set)
     if stopped.is_set():
@@ -114,11 +115,14 @@ def feed(
     show = show._replace(records=chain([first], show.records))
     feeding = Feed(config, show, shift)
     say(f"{rate:,} {show.events} a second go to {config.broker}, and {show.labels} come {show.delay}.")
-    told_change = False
+    told_change = told_again = False
     for second in _paced(feeding, rate, events, seconds, stopped):
         if feeding.changed and not told_change:
             told_change = True
             say(f"The world changes: {show.change}.")
+        if feeding.passed and not told_again:
+            told_again = True
+            say("The world is again what it was.")
         if second:
             say(f"{second:6d} s  {feeding.sent:,} {show.events}, {feeding.labelled:,} {show.labels}")
     feeding.finish()

@@ -174,7 +174,7 @@ def contents(name: str, template: str, chosen: Template) -> dict[str, str]:
 
 def sample(example: str) -> str:
     """Return made-up events, a line each: the same in every call."""
-    show = SHOWS[example](2 * EVENT_COUNT)
+    show = SHOWS[example](2 * EVENT_COUNT, "changes")
     lines = []
     for topic, record in show.records:
         if topic == show.events:

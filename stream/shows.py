@@ -1,14 +1,18 @@
 """What happens in the worlds of the examples, as the demo plays it: half of it as usual, and then the world changes.
 
-Time is compressed. Events come at a steady rate, and labels between them by their times.
+It may stay as it is as well, or change for a quarter of the time and be again what it was. Time is compressed: events
+come at a steady rate, and labels between them by their times.
 """
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import accumulate, count
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-NEVER_DAYS = 1_000_000  # or hours
+NEVER = 1_000_000  # days, or hours
+CHANGES, PASSES = 1 / 2, 3 / 4  # of the events that are planned: when the world changes, and when that passes
+
+Course = Literal["changes", "stays", "passes"]
 
 
 class Show(NamedTuple):
@@ -19,11 +23,12 @@ class Show(NamedTuple):
     labels: str  # topic
     key: str  # field of both
     changes_at: float  # in the time of events
+    passes_at: float  # and when the world is again what it was
     change: str  # what changes then
     delay: str  # how long labels take
 
 
-def fraud(events: int, *, changes: bool = True) -> Show:
+def fraud(events: int, course: Course = "changes") -> Show:
     """Return payments, planned for so many.
 
     With 300 customers a week of them is 4,000, so that 2,000 in a second make two seconds of a week.
@@ -31,20 +36,23 @@ def fraud(events: int, *, changes: bool = True) -> Show:
     made = import_module("headrace.examples.fraud.generator")
     settings: dict[str, Any] = {"customers": 300, "terminals": 600, "compromised_a_day": 0, "leaked_a_day": 1}
     usual, changed = made.World(**settings), made.World(**settings, way="small")
-    change_day = max(1, round(events / 2 / usual.payments_a_day.sum())) if changes else NEVER_DAYS
-    days = ((usual if number < change_day else changed).day(number) for number in count())
+    days_planned = events / usual.payments_a_day.sum()
+    change_day = NEVER if course == "stays" else max(1, round(CHANGES * days_planned))
+    pass_day = max(change_day + 1, round(PASSES * days_planned)) if course == "passes" else NEVER
+    days = ((changed if change_day <= number < pass_day else usual).day(number) for number in count())
     return Show(
         made.as_they_come(days),
         "transactions",
         "labels",
         "card",
         usual.started_at + change_day * made.DAY_SECONDS,
+        usual.started_at + pass_day * made.DAY_SECONDS,
         "who has a stolen card pays small round amounts anywhere, and large amounts are honest",
         "seven days later, in the time of payments",
     )
 
 
-def ctr(events: int, *, changes: bool = True) -> Show:
+def ctr(events: int, course: Course = "changes") -> Show:
     """Return impressions, planned for so many.
 
     A thousand users see some 3,000 in half an hour, so that 2,000 in a second make a second and a half of it.
@@ -52,20 +60,24 @@ def ctr(events: int, *, changes: bool = True) -> Show:
     made = import_module("headrace.examples.ctr.generator")
     usual, changed = made.World(), made.World(season="other")
     begin = 9  # o'clock: by night there is less to see
-    sizes = (len(usual.hour(number).at) for number in count(begin))
-    change_hour = NEVER_DAYS
-    if changes:
-        change_hour = begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= events / 2)
-    hours = ((usual if number < change_hour else changed).hour(number) for number in count(begin))
+
+    def hour_of(share: float) -> int:
+        sizes = (len(usual.hour(number).at) for number in count(begin))
+        return begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= share * events)
+
+    change_hour = NEVER if course == "stays" else hour_of(CHANGES)
+    pass_hour = max(change_hour + 1, hour_of(PASSES)) if course == "passes" else NEVER
+    hours = ((changed if change_hour <= number < pass_hour else usual).hour(number) for number in count(begin))
     return Show(
         made.as_they_come(hours),
         "impressions",
         "clicks",
         "user",
         usual.started_at + change_hour * made.HOUR_SECONDS,
+        usual.started_at + pass_hour * made.HOUR_SECONDS,
         "what appealed to everybody bores them, and the page lies on its side",
         "within half an hour, in the time of impressions, or never",
     )
 
 
-SHOWS: dict[str, Callable[..., Show]] = {"ctr": ctr, "fraud": fraud}
+SHOWS: dict[str, Callable[[int, Course], Show]] = {"ctr": ctr, "fraud": fraud}

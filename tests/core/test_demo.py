@@ -5,7 +5,13 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from headrace.schemas.config import configure
+from headrace.stream.broker import EmbeddedBroker
+from headrace.stream.demo import BEHIND_MAX, Producing, Reading
+from headrace.stream.shows import fraud
 
 COMMAND = [sys.executable, "-m", "headrace.stream.cli", "demo", "--seconds", "120"]
 
@@ -49,3 +55,24 @@ def test_a_demo_whose_terminal_is_closed_takes_its_worker_with_it() -> None:
     finally:
         demo.kill()
         demo.wait()
+
+
+def test_a_producer_does_not_outrun_a_worker_by_more_than_the_broker_keeps() -> None:
+    with EmbeddedBroker() as broker:
+        show = fraud(100_000)
+        for topic in (show.events, show.labels):
+            broker.create(topic)
+        reading = Reading(broker.address, configure({}))  # which nobody has started: no prediction comes
+        producing = Producing(broker.address, show, 200_000, 0, reading)
+        producing.start()
+        try:
+            for seen in (0, 500):
+                reading.seen = seen
+                deadline = time.monotonic() + 60
+                while producing.sent < seen + BEHIND_MAX and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                time.sleep(0.1)
+                assert producing.sent == seen + BEHIND_MAX
+        finally:
+            producing.stopped.set()
+            producing.join()

@@ -7,6 +7,7 @@ from headrace.examples.fraud.generator import DAY_SECONDS, SMALL_AMOUNTS, World,
 from headrace.examples.fraud.learn import judged, outcomes
 from headrace.examples.fraud.pipeline import pipeline
 
+from headrace.stream.shows import fraud
 from headrace.testing import Driver
 
 SMALL = {"customers": 200, "terminals": 800}
@@ -104,3 +105,20 @@ def test_the_learner_overtakes_the_static_model_after_the_world_has_changed() ->
     assert changed["combined"]["log_loss"] < 0.5 * changed["static"]["log_loss"]
     assert changed["combined"]["roc_auc"] > 0.95
     assert changed["static"]["roc_auc"] < 0.8
+
+
+def test_a_world_that_stays_raises_nothing_and_a_change_that_passes_is_told_and_cleared() -> None:
+    show = fraud(320_000, "passes")  # planned: the change comes at a half of it, and is over at three quarters
+    driver = Driver(pipeline, partitions=4)
+    ends = show.passes_at + 60 * DAY_SECONDS
+    for day, some in itertools.groupby(show.records, key=lambda one: one[1]["at"] // DAY_SECONDS):
+        records = [driver._record(record, record["card"], topic=topic) for topic, record in some]
+        driver.pipe_all(sorted(records, key=lambda one: (one.partition, one.topic != "transactions")))
+        if day * DAY_SECONDS > ends:
+            break
+    raised = {one["id"]: one["at"] for one in driver.alerts if one["state"] == "raised"}
+    cleared = {one["id"]: one["at"] for one in driver.alerts if one["state"] == "cleared"}
+    assert show.changes_at < min(raised.values()) <= show.changes_at + 5 * DAY_SECONDS
+    assert any(raised[name] < show.passes_at < cleared[name] for name in raised), "one lasted as long as the change"
+    assert max(raised.values()) < show.passes_at
+    assert raised.keys() == cleared.keys(), "and sixty days later all are over"
