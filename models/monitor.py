@@ -12,7 +12,7 @@ from headrace.models.distances import distances, shares
 from headrace.models.evidence import KEPT, Evidence, Found
 from headrace.models.memory import Floats, Ints
 from headrace.models.reference import Reference
-from headrace.models.settling import Settling, alike
+from headrace.models.settling import HOUR_ROWS_MAX, Settling, alike
 from headrace.models.trailing import Trailing
 from headrace.models.watch import EVENT_SERIES, FEATURE_SERIES, LABEL_SERIES, REASON, Counted, Watch
 from headrace.schemas.alert import Alert, AlertState, Severity
@@ -247,7 +247,8 @@ class Monitor:
         return found
 
     def _fresh_settling(self, key: str) -> Settling:
-        return Settling(self._watch.event_binner if key.startswith("own") else self._watch.label_binner)
+        binner = self._watch.event_binner if key.startswith("own") else self._watch.label_binner
+        return Settling(binner, HOUR_ROWS_MAX) if self._watch.season_s else Settling(binner)
 
     def _refer(self, name: str, key: str, usual: Reference) -> None:
         """Compare what the worker itself makes with this from now on."""

@@ -16,6 +16,7 @@ from headrace.models.reference import Reference
 LEARN_SLICES, LEARN_EVENTS = 30, 3_000  # before it is known how the worker's own numbers are spread
 LEARN_SLICES_MAX = 500  # after so many it is learned from whatever there is
 ROWS_MAX = 512  # that are kept: when there are so many, each two become one
+HOUR_ROWS_MAX = 64  # where each hour of a season has its own: there may be 168
 PARTS = 8  # of the time that was learned from, between which it is seen how far means wander
 ALIKE = 0.25  # of the spread: what has moved further from one time to the next has not settled
 
@@ -32,8 +33,9 @@ class Settling:
     [30, 60, 120, 240, 480, 960]
     """
 
-    def __init__(self, binner: Binner) -> None:
+    def __init__(self, binner: Binner, rows_max: int = ROWS_MAX) -> None:
         self._binner = binner
+        self._rows_max = rows_max
         self._rows: list[Ints] = []
         self._events = 0
         self._slices = 0  # that the rows are of
@@ -59,7 +61,7 @@ class Settling:
         self._events += int(counts[: self._binner.series[0].count].sum())
         self._slices += 1
         self._seen += 1
-        if len(self._rows) == ROWS_MAX and not self._slices % self._each:
+        if len(self._rows) == self._rows_max and not self._slices % self._each:
             self._rows = [one + other for one, other in zip(self._rows[::2], self._rows[1::2], strict=True)]
             self._each *= 2
 

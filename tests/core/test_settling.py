@@ -12,7 +12,7 @@ from headrace.models.bins import Binner, Bins
 from headrace.models.memory import Floats, Ints
 from headrace.models.monitor import Monitor
 from headrace.models.reference import Reference
-from headrace.models.settling import ROWS_MAX, Settling, alike
+from headrace.models.settling import HOUR_ROWS_MAX, ROWS_MAX, Settling, alike
 from headrace.models.usual import usual, watch_of
 from headrace.models.watch import Counted
 from headrace.schemas.alert import Alert, AlertState
@@ -48,6 +48,9 @@ def test_what_is_learned_anew_is_of_all_that_came_since_however_much_that_is() -
     assert np.array_equal(learned[3_840].counts, np.sum(rows[1_920:3_840], axis=0))
     assert learned[3_840].slices < ROWS_MAX
     assert len(settling.dump()["rows"]) == 160
+    hour = Settling(BINNER, HOUR_ROWS_MAX)
+    assert [number for number, row in enumerate(rows, 1) if hour.take(row) is not None] == list(learned)
+    assert len(hour.dump()["rows"]) == 40
 
 
 def test_few_events_are_waited_for_and_none_for_ever() -> None:
