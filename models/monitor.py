@@ -239,8 +239,8 @@ class Monitor:
             self._turn(name, hour)
             found = [Cause(name, one) for one in self._engines[name].step(counts)]
             found = [one for one in found if not self._learns(one, key)]
-            if self._watch.window_slices:
-                return found  # it follows the stream
+            if self._watch.window_slices or self.open:
+                return found  # it follows the stream, or what comes now is not usual
         usual = self._settling.setdefault(key, self._fresh_settling(key)).take(counts)
         if usual is not None:
             self._refer(name, key, usual)

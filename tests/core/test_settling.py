@@ -126,3 +126,12 @@ def test_a_learner_that_leaps_once_it_has_settled_is_told_of_and_errors_that_gro
     assert (first.state, first.kind) == (AlertState.RAISED, "quality")
     assert 45 * WATCH.every_s < first.at <= 49 * WATCH.every_s
     assert first.effect["error"] > first.effect["error_before"]
+
+
+def test_what_comes_while_an_alert_is_open_is_not_learned_from() -> None:
+    calm, slices = np.zeros(900), np.arange(900)
+    grown = np.where((slices >= 150) & (slices < 700), 0.3, 0.0)  # for longer than all that was before
+    told = [one for one in _alerts(calm, grown) if one.state in (AlertState.RAISED, AlertState.CLEARED)]
+    assert [one.state for one in told] == [AlertState.RAISED, AlertState.CLEARED]
+    assert told[0].at <= 154 * WATCH.every_s
+    assert 700 * WATCH.every_s < told[1].at <= 710 * WATCH.every_s

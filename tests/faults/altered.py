@@ -39,8 +39,11 @@ def stubborn() -> None:
     def now_and_then(self: Any) -> None:
         if next(commits) % 4:
             commit(self)
-        elif self._open and self._abort():
-            self._poller.rewind()
+        elif self._open:
+            if self._abort():
+                self._poller.rewind()
+            else:  # as after any other abort that the broker refuses
+                self._replace_producer()
 
     state.Memories.ready, Committer._commit_transaction = stubbornly, now_and_then
     state.Memories._stayed = lambda *_: True
