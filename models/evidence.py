@@ -32,7 +32,7 @@ KEPT_PRODUCTS = 16
 SURE = 2.0  # standard errors of the reference that are no change
 SURE_OF_LASTING = 4.0  # where they are large because what is alike lasts: of many series some are as far out as that
 WANDERS = 4.0  # times as far as means went by themselves from one part of the reference to the next is no change
-COST_MOST = 1e6
+COST_MOST = 1e6  # of an event, by logarithm: that of an effect that no event could pay for overflows
 LEAST = 0.01  # and no shift smaller than this is one
 RELATION_LEAST = 0.03
 EVENTS_MIN = 50  # for a correlation
@@ -120,17 +120,14 @@ class Evidence:
         self._inflation = reference.inflation[:, :SCORES]
         sizes = np.maximum(events, 1.0)[:, None]
         self._spare = np.maximum(LEAST, _sure(self._inflation) * np.sqrt(self._inflation / sizes))
-        wander = np.zeros_like(self._spare) if reference.wander is None else reference.wander
-        self._spare = np.maximum(self._spare, WANDERS * wander)
-        # A reference whose means go so far by themselves is as one of fewer events.
-        self._shape_sizes = np.maximum(self._inflation.max(axis=1), events * (wander**2).max(axis=1))
+        self._spare = np.maximum(self._spare, WANDERS * reference.wander)
         self._usable = np.stack([np.any(one != 0, axis=1) for one in reference.scores])
         # log E exp(effect * score) of each score, both ways, under the reference: exact, and not only for the normal.
         self._costs = np.zeros((self._series, SCORES, 2, len(EFFECTS)))
         for place, score in enumerate(reference.scores):
             share = reference.shares(place)
             for way, sign in enumerate((1.0, -1.0)):
-                with np.errstate(over="ignore"):  # of what was hardly ever met: no event could pay for it
+                with np.errstate(over="ignore"):
                     tilted = np.exp(sign * EFFECTS[None, :, None] * score[:, None, :-1])
                 self._costs[place, :, way] = np.minimum(np.log((tilted * share).sum(axis=2)), COST_MOST)
         totals = np.array([reference.of(place).sum() for place in range(self._series)], np.float64)
@@ -242,7 +239,7 @@ class Evidence:
 
         Both are uncertain: the reference is what it was counted to be, and others are drawn around it, closer or not.
         """
-        here = counts / np.repeat(self._shape_sizes, np.diff(self._begins))
+        here = counts / self._shape_sizes
         here[self._missing] = 0.0
         each = log_gamma((self._weights + here).ravel()).reshape(self._weights.shape)
         each[:, self._missing] = 0.0
@@ -257,9 +254,11 @@ class Evidence:
     def _prepare_shapes(self) -> None:
         """Lay out what a shape is compared with: the reference as it was counted, and what is around it."""
         places = range(self._series)
-        sizes = np.repeat(self._shape_sizes, np.diff(self._begins))
+        # A reference whose means go so far by themselves is as one of fewer events.
+        wanders = self._events(self.reference.counts) * (self.reference.wander**2).max(axis=1)
+        self._shape_sizes = np.repeat(np.maximum(self._inflation.max(axis=1), wanders), np.diff(self._begins))
         share = np.concatenate([np.append(self.reference.shares(place), 1.0) for place in places])
-        usual = self.reference.counts / sizes + 0.5
+        usual = self.reference.counts / self._shape_sizes + 0.5
         self._weights = np.stack([usual, *(prior * share for prior in PRIORS)])
         self._weights[:, self._missing] = 1.0  # which has no say
         gammas = log_gamma(self._weights.ravel()).reshape(self._weights.shape)

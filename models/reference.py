@@ -54,7 +54,10 @@ class Reference:
         self.slices = slices
         self.related = related  # correlations of ranks, of the series that were asked for
         self.unrelated = unrelated  # how many times more they vary than those of independent events
-        self.wander = None if wander is None else np.asarray(wander, np.float64)  # a row per series, a column per score
+        still = np.zeros((len(binner.series), SCORES))
+        self.wander = (
+            still if wander is None else np.asarray(wander, np.float64)
+        )  # a row per series, a column per score
         self.scores = [self._scores(place) for place in range(len(binner.series))]
 
     @property
@@ -172,7 +175,7 @@ class Reference:
                 **one.dump(),
                 "counts": self.of(place).tolist(),
                 "inflation": self.inflation[place].tolist(),
-                **({} if self.wander is None else {"wander": self.wander[place].tolist()}),
+                **({"wander": self.wander[place].tolist()} if self.wander[place].any() else {}),
             }
         if self.related is not None and self.unrelated is not None:
             data["related"] = {"usual": self.related.tolist(), "inflation": self.unrelated.tolist()}
@@ -185,7 +188,6 @@ class Reference:
         binner = Binner([Bins.load(name, one) for name, one in series.items()])
         counts = np.concatenate([np.array(one["counts"], np.int64) for one in series.values()])
         related = data.get("related")
-        wander = [one["wander"] for one in series.values() if "wander" in one]
         return cls(
             binner,
             counts,
@@ -193,7 +195,7 @@ class Reference:
             slices=data["slices"],
             related=None if related is None else np.array(related["usual"]),
             unrelated=None if related is None else np.array(related["inflation"]),
-            wander=np.array(wander) if wander else None,
+            wander=np.array([one.get("wander", [0.0] * SCORES) for one in series.values()]),
         )
 
 
