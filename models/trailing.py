@@ -100,7 +100,7 @@ class Trailing:
         if self._related:
             products = np.sum(self._products, axis=0)
             related = correlations(products, counts, usual.binner, self._ranks, self._related)
-        given = {"slices": usual.slices, "related": related, "unrelated": usual.unrelated}
+        given = {"slices": usual.slices, "related": related, "unrelated": usual.unrelated, "wander": usual.wander}
         return Reference(usual.binner, counts, usual.inflation, **given)  # type: ignore[arg-type]
 
     def dump(self) -> dict[str, Any]:

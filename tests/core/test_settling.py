@@ -1,5 +1,8 @@
 """A learner on its way raises no alert, nor does one that wanders; one that leaps does, and errors that grow do."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 from core.test_watch import Visit, _visits
@@ -19,7 +22,8 @@ from headrace.schemas.alert import Alert, AlertState
 
 BINNER = Binner([Bins.of_edges("score", np.linspace(0.0, 1.0, 11).tolist())])
 PAGE = Pipeline(name="visits", events=Visit, features={"depth": field("depth")}, static=Linear({"depth": 0.1}))
-WATCH = watch_of(usual(PAGE, [_visits(20_000, seed=1)]), false_alarms="1 per year")
+USUAL = usual(PAGE, [_visits(20_000, seed=1)])
+WATCH = watch_of(USUAL, false_alarms="1 per year")
 PER_SLICE = 500
 SLICES = 1_300
 WAY = 1.5 * np.exp(-np.arange(SLICES) / 60)  # a learner's, in log odds, until it has settled
@@ -67,8 +71,6 @@ def test_how_far_means_wander_is_learned_and_no_shift_of_that_size_is_one() -> N
     means = 0.3 * np.sin(np.arange(160) / 25)
     wanders = np.array([BINNER.count(BINNER.bin([1 / (1 + np.exp(-draw.normal(m, 1.0, 120)))])) for m in means])
     one, other = (Reference.learn(BINNER, rows, parts=8).wander for rows in (still, wanders))
-    assert one is not None
-    assert other is not None
     assert one[0, 0] < 0.08
     assert other[0, 0] == pytest.approx(0.3 / np.sqrt(2), rel=0.3)
     again = Reference.load(Reference.learn(BINNER, wanders, parts=8).dump())
@@ -87,10 +89,9 @@ def test_alike_is_what_moved_by_less_than_matters() -> None:
     assert alike(of(0.0), of(0.5), [])
 
 
-def _alerts(centres: Floats, errors: Floats) -> list[Alert]:
-    """Return what is said of a stream that stays as it is, where the learner's scores and errors lie around these."""
+def _said(centres: Floats, errors: Floats) -> Iterator[dict[str, Any]]:
+    """Yield slices of a stream that stays as it is, where the learner's scores and errors lie around these."""
     draw = np.random.default_rng(7)
-    monitor, told = Monitor(WATCH, name="visits", version="1"), []
     for number, (centre, error) in enumerate(zip(centres, errors, strict=True)):
         score = 1 / (1 + np.exp(-draw.normal(centre, 1.0, PER_SLICE)))
         label = (draw.random(PER_SLICE) < 0.3).astype(float)
@@ -104,8 +105,26 @@ def _alerts(centres: Floats, errors: Floats) -> list[Alert]:
         ]
         calm = WATCH.reference.counts * PER_SLICE // WATCH.reference.events
         slice_ = Counted(number, PER_SLICE, calm, *parts, np.zeros((1, 1)), {})
-        told += monitor.step([{"partition": 0, "partitions": 1, "slice": slice_.dump()}])
+        yield {"partition": 0, "partitions": 1, "slice": slice_.dump()}
+
+
+def _alerts(centres: Floats, errors: Floats) -> list[Alert]:
+    told = Monitor(WATCH, name="visits", version="1").step(list(_said(centres, errors)))
     return [one for one in told if one.kind in ("score", "quality")]
+
+
+@pytest.mark.parametrize("against", [None, "last 20m"])
+def test_a_monitor_that_moves_goes_on_alike_wherever_its_learner_is(against: str | None) -> None:
+    leaps = np.where(np.arange(420) < 360, WAY[:420], 1.0)
+    said = list(_said(leaps, np.where(np.arange(420) // 60 == 5, 0.3, 0.0)))
+    watch = watch_of(USUAL, against=against)
+    want = Monitor(watch, name="visits", version="1").step(said)
+    assert len({one.id for one in want}) > 1
+    for cut in (29, 30, 45, 60, 119, 120, 300, 305, 365):
+        stayed, moved = (Monitor(watch, name="visits", version="1") for _ in range(2))
+        before = stayed.step(said[:cut])
+        moved.load(snapshot.decode(snapshot.encode(stayed.dump())))
+        assert before + moved.step(said[cut:]) == want, f"moved after {cut}"
 
 
 def test_a_learner_on_its_way_and_one_that_wanders_raise_nothing() -> None:

@@ -53,6 +53,7 @@ def test_a_reference_that_follows_is_what_a_recount_of_the_blocks_finds() -> Non
     columns = [rng.normal(size=24_000), rng.integers(0, 4, 24_000).astype(float)]
     slices = [binner.count(binner.bin([one[at : at + 100] for one in columns])) for at in range(0, 24_000, 100)]
     usual = Reference.learn(binner, np.array(slices[:50]))
+    usual.wander = rng.random(usual.wander.shape)
     trailing, number = Trailing(usual, (), 120), 7
     held: dict[int, list[np.ndarray]] = {}
     for counts in slices:
@@ -63,6 +64,7 @@ def test_a_reference_that_follows_is_what_a_recount_of_the_blocks_finds() -> Non
         over = [np.sum(some, axis=0) for block, some in held.items() if block < number // 10][-BLOCKS:]
         want = np.sum([*[usual.counts // BLOCKS] * (BLOCKS - len(over)), *over], axis=0)
         assert trailing.reference().counts.tolist() == want.tolist()
+    assert np.array_equal(trailing.reference().wander, usual.wander), "how far it wanders stays as it was learned"
 
 
 def test_what_follows_moves_with_the_slices_and_changes_nothing_by_that() -> None:
