@@ -27,7 +27,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
-from headrace.stream.shows import SHOWS, Course, Show
+from headrace.stream.shows import SHOWS, Course, Phase, Show
 from headrace.stream.stopping import asked_to_stop
 
 PARTITIONS = range(4)  # what the embedded broker gives every topic
@@ -69,8 +69,7 @@ class Producing(threading.Thread):
         self.sent = 0
         self.labelled = 0
         self.sent_at = reading.sent_at
-        self.change = show.change
-        self.changed = self.passed = False  # whether the world has, and whether it is again what it was
+        self.phase: Phase = "before"
         self.stopped = threading.Event()
         self._show = show
         self._reading = reading
@@ -103,8 +102,7 @@ class Producing(threading.Thread):
         if topic == self._show.events:
             self._names[record["id"]] = f"demo-{self.sent}"
             record["id"] = self._names[record["id"]]
-            self.changed = record["at"] >= self._show.changes_at
-            self.passed = record["at"] >= self._show.passes_at
+            self.phase = self._show.phase(record["at"])
             self.sent_at.append(time.time())
             self.sent += 1
         else:
@@ -188,18 +186,16 @@ class Judging:
     """How good the models are, before and after the world changes and when that has passed, and lately."""
 
     def __init__(self, show: Show, course: Course) -> None:
-        self._begins = {"before": -np.inf, "after": show.changes_at}
-        if course == "passes":
-            self._begins["again"] = show.passes_at
-        self._phases = {phase: {name: Quality("binary") for name in MODELS} for phase in self._begins}
+        self._show = show
+        phases = PHASES if course == "passes" else ("before", "after")
+        self._phases = {phase: {name: Quality("binary") for name in MODELS} for phase in phases}
         self._recent: deque[Outcome] = deque(maxlen=RECENT_COUNT)
 
     def take(self, outcomes: list[Outcome]) -> None:
         """Take outcomes in."""
         self._recent.extend(outcomes)
-        ends = [*self._begins.values(), np.inf][1:]
-        for judges, begin, end in zip(self._phases.values(), self._begins.values(), ends, strict=True):
-            some = [one for one in outcomes if begin <= one.event_at < end]
+        for phase, judges in self._phases.items():
+            some = [one for one in outcomes if self._show.phase(one.event_at) == phase]
             at, labels = [one.event_at for one in some], [one.label for one in some]
             for place, judge in enumerate(judges.values()):
                 if some:
@@ -252,7 +248,7 @@ def demo(
             if config.page and config.web_port >= 0:
                 say(f"Look at it on http://{config.web_host}:{config.web_port}/ while it runs.")
             say(f"{rate:,} {show.events} a second go in, and {show.labels} come {show.delay}. Ctrl-C stops.\n")
-            _watch(producing, reading, judging, stop, until=began + seconds if seconds else None, say=say)
+            _watch(producing, reading, judging, show, stop, until=began + seconds if seconds else None, say=say)
             producing.stopped.set()
             producing.join()
             alive = worker.poll() is None
@@ -345,12 +341,13 @@ def _watch(
     producing: Producing,
     reading: Reading,
     judging: Judging,
+    show: Show,
     stop: threading.Event,
     *,
     until: float | None,
     say: Any,
 ) -> None:
-    second, sent, seen, told, turned_at, turned = 0, 0, 0, 0, None, False
+    second, sent, seen, told, phase, turned_at = 0, 0, 0, 0, "before", None
     while not stop.wait(1.0) and not producing.stopped.is_set():
         second += 1
         latencies, reading.latencies_ms = reading.latencies_ms, []
@@ -366,12 +363,9 @@ def _watch(
         narrow = sys.stdout.isatty() and len(line + lately) > shutil.get_terminal_size().columns
         say(f"{line}\n     {lately}" if narrow and lately else f"{line}{lately}")
         sent, seen = producing.sent, reading.seen
-        if producing.changed and turned_at is None:
-            turned_at = time.monotonic()
-            say(f"\n        The world changes: {producing.change}.\n")
-        if producing.passed and not turned:
-            turned_at, turned = time.monotonic(), True
-            say("\n        The world is again what it was.\n")
+        if producing.phase != phase:
+            phase, turned_at = producing.phase, time.monotonic()
+            say(f"\n        {show.told(phase)}\n")
         for at, alert in reading.alerts[told:]:
             told += 1
             after = "" if turned_at is None else f", {max(0.0, at - turned_at):.1f} s after that"

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BrokerNotAvailable, NotDelivered
 from headrace.stream import clients, terminal, topics
-from headrace.stream.shows import SHOWS, Course, Show
+from headrace.stream.shows import SHOWS, Course, Phase, Show
 from headrace.stream.stopping import asked_to_stop
 
 SECONDS = 600.0  # for which a feed without an end is planned: the world changes in the middle
@@ -37,7 +37,7 @@ class Feed:
     def __init__(self, config: Config, show: Show, shift: float) -> None:
         self.sent = 0
         self.labelled = 0
-        self.changed = self.passed = False  # whether the world has, and whether it is again what it was
+        self.phase: Phase = "before"
         self._show = show
         self._shift = shift
         self._run = uuid.uuid4().hex[:8]
@@ -76,8 +76,7 @@ class Feed:
     def _publish(self, topic: str, record: dict[str, Any]) -> None:
         if topic == self._show.events:
             self._names[record["id"]] = f"{self._run}-{self.sent}"
-            self.changed = record["at"] >= self._show.changes_at
-            self.passed = record["at"] >= self._show.passes_at
+            self.phase = self._show.phase(record["at"])
             record["id"] = self._names[record["id"]]
             self.sent += 1
         else:
@@ -115,19 +114,16 @@ def feed(
     show = show._replace(records=chain([first], show.records))
     feeding = Feed(config, show, shift)
     say(f"{rate:,} {show.events} a second go to {config.broker}, and {show.labels} come {show.delay}.")
-    told_change = told_again = False
+    phase: Phase = "before"
     for second in _paced(feeding, rate, events, seconds, stopped):
-        if feeding.changed and not told_change:
-            told_change = True
-            say(f"The world changes: {show.change}.")
-        if feeding.passed and not told_again:
-            told_again = True
-            say("The world is again what it was.")
+        if feeding.phase != phase:
+            phase = feeding.phase
+            say(show.told(phase))
         if second:
             say(f"{second:6d} s  {feeding.sent:,} {show.events}, {feeding.labelled:,} {show.labels}")
     feeding.finish()
     if as_json:
-        terminal.json_line({"events": feeding.sent, "labels": feeding.labelled, "changed": feeding.changed})
+        terminal.json_line({"events": feeding.sent, "labels": feeding.labelled, "changed": feeding.phase != "before"})
     else:
         say(f"{config.broker} has {feeding.sent:,} {show.events} and {feeding.labelled:,} {show.labels}.")
     return 0

@@ -4,15 +4,16 @@ It may stay as it is as well, or change for a quarter of the time and be again w
 come at a steady rate, and labels between them by their times.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple
 
-NEVER = 1_000_000  # days, or hours
 CHANGES, PASSES = 1 / 2, 3 / 4  # of the events that are planned: when the world changes, and when that passes
 
 Course = Literal["changes", "stays", "passes"]
+Phase = Literal["before", "after", "again"]  # of the change, and when the world is again what it was
 
 
 class Show(NamedTuple):
@@ -22,10 +23,18 @@ class Show(NamedTuple):
     events: str  # topic
     labels: str  # topic
     key: str  # field of both
-    changes_at: float  # in the time of events
+    changes_at: float  # in the time of events; endless, if it does not
     passes_at: float  # and when the world is again what it was
     change: str  # what changes then
     delay: str  # how long labels take
+
+    def phase(self, at: float) -> Phase:
+        """Say in which part of the story a time lies."""
+        return "again" if at >= self.passes_at else "after" if at >= self.changes_at else "before"
+
+    def told(self, phase: Phase) -> str:
+        """Return what a person is told when it begins."""
+        return "The world is again what it was." if phase == "again" else f"The world changes: {self.change}."
 
 
 def fraud(events: int, course: Course = "changes") -> Show:
@@ -37,8 +46,8 @@ def fraud(events: int, course: Course = "changes") -> Show:
     settings: dict[str, Any] = {"customers": 300, "terminals": 600, "compromised_a_day": 0, "leaked_a_day": 1}
     usual, changed = made.World(**settings), made.World(**settings, way="small")
     days_planned = events / usual.payments_a_day.sum()
-    change_day = NEVER if course == "stays" else max(1, round(CHANGES * days_planned))
-    pass_day = max(change_day + 1, round(PASSES * days_planned)) if course == "passes" else NEVER
+    change_day = math.inf if course == "stays" else max(1, round(CHANGES * days_planned))
+    pass_day = max(change_day + 1, round(PASSES * days_planned)) if course == "passes" else math.inf
     days = ((changed if change_day <= number < pass_day else usual).day(number) for number in count())
     return Show(
         made.as_they_come(days),
@@ -60,13 +69,13 @@ def ctr(events: int, course: Course = "changes") -> Show:
     made = import_module("headrace.examples.ctr.generator")
     usual, changed = made.World(), made.World(season="other")
     begin = 9  # o'clock: by night there is less to see
+    reached = enumerate(accumulate(len(usual.hour(number).at) for number in count(begin)), begin + 1)
 
-    def hour_of(share: float) -> int:
-        sizes = (len(usual.hour(number).at) for number in count(begin))
-        return begin + 1 + next(place for place, sum_ in enumerate(accumulate(sizes)) if sum_ >= share * events)
+    def hour_of(share: float) -> int:  # each is later than the one before, because the sums are gone through once
+        return next(number for number, sum_ in reached if sum_ >= share * events)
 
-    change_hour = NEVER if course == "stays" else hour_of(CHANGES)
-    pass_hour = max(change_hour + 1, hour_of(PASSES)) if course == "passes" else NEVER
+    change_hour = math.inf if course == "stays" else hour_of(CHANGES)
+    pass_hour = hour_of(PASSES) if course == "passes" else math.inf
     hours = ((changed if change_hour <= number < pass_hour else usual).hour(number) for number in count(begin))
     return Show(
         made.as_they_come(hours),
