@@ -1,4 +1,4 @@
-"""What a watch adds to the work of a worker: 50 features with all monitors, and the same page without a watch.
+"""What a watch adds to the work of a worker: 50 features and how they go together, against the page without a watch.
 
 Both step the same events, turn by turn, in this process, and what the monitor of the group does with the slices counts.
 Then the same where what is usual follows the stream, with windows of two minutes (the shortest), an hour and a day, in
@@ -18,6 +18,7 @@ from headrace import Event, Linear, Pipeline, field
 from headrace.models import snapshot
 from headrace.models.monitor import Monitor
 from headrace.models.usual import usual, watch_of
+from headrace.schemas.span import seconds
 
 FEATURES = [f"f{number}" for number in range(50)]
 BATCH = 500  # events of a step
@@ -49,8 +50,8 @@ def main():
         f"a watch adds {cost:.2f} us per event (at most {COST_MOST_US}: {'met' if met else 'MISSED'}); monitor {size}"
     )
     costs = {}
-    for window, every, seconds in (("2m", "1s", 1), ("1h", "30s", 30), ("24h", "60s", 60)):
-        rate = SLICE / seconds
+    for window, every in (("2m", "1s"), ("1h", "30s"), ("24h", "60s")):
+        rate = SLICE / seconds(every)
         reference = usual(_page(), [_events(50_000, per_second=rate, seed=2)], every=every)
         some = _events(1_600 * SLICE, per_second=rate, seed=3)  # a day of minutes, and more
         plain, watched, size = _beside(some, reference, options.rounds, every=every, against=f"last {window}")
