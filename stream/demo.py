@@ -5,6 +5,7 @@ between their times divided by some ten thousands, so that labels which come a w
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from headrace.schemas.config import Config
 from headrace.schemas.errors import HeadraceError
 from headrace.stream import terminal
 from headrace.stream.broker import EmbeddedBroker, free_port
-from headrace.stream.shows import SHOWS, Course, Phase, Show
+from headrace.stream.shows import DAY_SECONDS, SHOWS, Course, Phase, Show, days_after
 from headrace.stream.stopping import asked_to_stop
 
 PARTITIONS = range(4)  # what the embedded broker gives every topic
@@ -49,7 +50,9 @@ BEHIND_MAX = 10_000  # events for which there is no prediction yet
 DRAIN_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 30.0
 # The embedded broker answers a fetch that found nothing when its time is up, not when there is something.
-FETCH_WAIT_MS = 5
+# It looks through what it keeps for what is asked for: asked more often, or told in smaller pieces, it falls behind.
+FETCH_WAIT_MS = 20
+LINGER_MS = 25
 QUIET = {"log.connection.close": False, "log_level": 3}
 
 
@@ -76,8 +79,8 @@ class Producing(threading.Thread):
         self._names: dict[str, str] = {}  # of events whose label is to come
         self._rate = rate
         self._events_max = events_max
-        settings: dict[str, Any] = {"bootstrap.servers": address, "partitioner": "murmur2_random", **QUIET}
-        self._producer = Producer(settings)
+        settings: dict[str, Any] = {"bootstrap.servers": address, "linger.ms": LINGER_MS, **QUIET}
+        self._producer = Producer({"partitioner": "murmur2_random"} | settings)
 
     def run(self) -> None:
         """Produce what is due, a few milliseconds' worth at a time."""
@@ -233,6 +236,8 @@ def demo(
     stop = asked_to_stop()
     planned = events or round(rate * (seconds or SECONDS))
     show = SHOWS[example](planned, course)
+    # Weeks ahead of the clock: if compressed time caught up with it, events would come ever less late.
+    show = show.moved(math.ceil(days_after(time.time(), show.begins_at) / 7) * 7 * DAY_SECONDS)
     judging = Judging(show, course)
     with EmbeddedBroker() as broker:
         say(f"An embedded broker answers on {broker.address}; a worker starts.")

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -19,11 +18,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from headrace.schemas.config import Config
 from headrace.schemas.errors import BrokerNotAvailable, NotDelivered
 from headrace.stream import clients, terminal, topics
-from headrace.stream.shows import SHOWS, Course, Phase, Show
+from headrace.stream.shows import DAY_SECONDS, SHOWS, Course, Phase, Show, days_after
 from headrace.stream.stopping import asked_to_stop
 
 SECONDS = 600.0  # for which a feed without an end is planned: the world changes in the middle
-DAY_SECONDS = 86_400
 TELL_SECONDS = 10.0
 PAUSE_SECONDS = 0.01  # from one handful of records to the next
 ASK_SECONDS_MAX = 10.0
@@ -34,12 +32,11 @@ FLUSH_SECONDS_MAX = 20.0
 class Feed:
     """Publishes records at a steady rate, each event under an id that no other feed gives."""
 
-    def __init__(self, config: Config, show: Show, shift: float) -> None:
+    def __init__(self, config: Config, show: Show) -> None:
         self.sent = 0
         self.labelled = 0
         self.phase: Phase = "before"
         self._show = show
-        self._shift = shift
         self._run = uuid.uuid4().hex[:8]
         self._names: dict[str, str] = {}  # of events whose label is to come
         self._where = config.broker
@@ -82,7 +79,6 @@ class Feed:
         else:
             record["id"] = self._names.pop(record["id"])
             self.labelled += 1
-        record["at"] = round(record["at"] + self._shift, 3)
         while True:
             try:
                 self._producer.produce(topic, orjson.dumps(record), record[self._show.key])
@@ -105,14 +101,12 @@ def feed(
     topics.see_to(config, (show.events, show.labels), stopped=stopped.is_set)
     if stopped.is_set():
         return 0
-    first = next(show.records)
     try:
         after = newest(config, show.events, stopped)
     except KafkaException as error:
         raise BrokerNotAvailable(f"no answer from {config.broker} ({clients.kafka_error(error).str()})") from error
-    shift = shift_after(after, first[1]["at"])
-    show = show._replace(records=chain([first], show.records))
-    feeding = Feed(config, show, shift)
+    show = show.moved(days_after(after, show.begins_at) * DAY_SECONDS)
+    feeding = Feed(config, show)
     say(f"{rate:,} {show.events} a second go to {config.broker}, and {show.labels} come {show.delay}.")
     phase: Phase = "before"
     for second in _paced(feeding, rate, events, seconds, stopped):
@@ -163,17 +157,6 @@ def newest(config: Config, topic: str, stopped: threading.Event) -> float:
     finally:
         consumer.close()
     return found
-
-
-def shift_after(at: float, begins: float) -> float:
-    """Return whole days by which times move, so that what begins then comes after what was.
-
-    >>> shift_after(float("-inf"), begins=100.0), shift_after(50.0, begins=100.0)
-    (0.0, 0.0)
-    >>> shift_after(100.0, begins=100.0), shift_after(100.0 + 3 * 86_400, begins=100.0)
-    (86400.0, 345600.0)
-    """
-    return 0.0 if at < begins else float(DAY_SECONDS * (1 + math.floor((at - begins) / DAY_SECONDS)))
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple
 
+DAY_SECONDS = 86_400
 CHANGES, PASSES = 1 / 2, 3 / 4  # of the events that are planned: when the world changes, and when that passes
 
 Course = Literal["changes", "stays", "passes"]
@@ -23,10 +24,12 @@ class Show(NamedTuple):
     events: str  # topic
     labels: str  # topic
     key: str  # field of both
+    begins_at: float  # before the first of them
     changes_at: float  # in the time of events; endless, if it does not
     passes_at: float  # and when the world is again what it was
     change: str  # what changes then
     delay: str  # how long labels take
+    times: tuple[str, ...] = ("at",)  # fields of records
 
     def phase(self, at: float) -> Phase:
         """Say in which part of the story a time lies."""
@@ -35,6 +38,24 @@ class Show(NamedTuple):
     def told(self, phase: Phase) -> str:
         """Return what a person is told when it begins."""
         return "The world is again what it was." if phase == "again" else f"The world changes: {self.change}."
+
+    def moved(self, seconds: float) -> "Show":
+        """Return the same at other times.
+
+        >>> later = fraud(100).moved(DAY_SECONDS)
+        >>> next(later.records)[1]["at"] - next(fraud(100).records)[1]["at"], later.changes_at - fraud(100).changes_at
+        (86400.0, 86400.0)
+        """
+
+        def moved(record: dict[str, Any]) -> dict[str, Any]:
+            return record | {name: round(record[name] + seconds, 3) for name in self.times if name in record}
+
+        return self._replace(
+            records=((topic, moved(record)) for topic, record in self.records),
+            begins_at=self.begins_at + seconds,
+            changes_at=self.changes_at + seconds,
+            passes_at=self.passes_at + seconds,
+        )
 
 
 def fraud(events: int, course: Course = "changes") -> Show:
@@ -54,6 +75,7 @@ def fraud(events: int, course: Course = "changes") -> Show:
         "transactions",
         "labels",
         "card",
+        usual.started_at,
         usual.started_at + change_day * made.DAY_SECONDS,
         usual.started_at + pass_day * made.DAY_SECONDS,
         "who has a stolen card pays small round amounts anywhere, and large amounts are honest",
@@ -82,11 +104,24 @@ def ctr(events: int, course: Course = "changes") -> Show:
         "impressions",
         "clicks",
         "user",
+        usual.started_at,
         usual.started_at + change_hour * made.HOUR_SECONDS,
         usual.started_at + pass_hour * made.HOUR_SECONDS,
         "what appealed to everybody bores them, and the page lies on its side",
         "within half an hour, in the time of impressions, or never",
+        ("at", "published"),
     )
+
+
+def days_after(at: float, begins: float) -> int:
+    """Return by how many days times move, so that what begins then comes after what was.
+
+    >>> days_after(float("-inf"), begins=100.0), days_after(50.0, begins=100.0)
+    (0, 0)
+    >>> days_after(100.0, begins=100.0), days_after(100.0 + 3 * 86_400, begins=100.0)
+    (1, 4)
+    """
+    return 0 if at < begins else 1 + math.floor((at - begins) / DAY_SECONDS)
 
 
 SHOWS: dict[str, Callable[[int, Course], Show]] = {"ctr": ctr, "fraud": fraud}
