@@ -11,6 +11,7 @@ from headrace.models.actions import News, Obedience, restart_learner, reweight
 from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake, Braking, Turn
 from headrace.models.classes import Classes
+from headrace.models.detectors import Detecting
 from headrace.models.labels import TEACHES, Id, Outcomes, Scored, Waiting
 from headrace.models.learners import Learner, RowFailed
 from headrace.models.lessons import UNTAUGHT, Lessons, Version
@@ -53,6 +54,7 @@ class Learning:
         wide: Callable[[int], Wide] = Wide,
         classes: Classes | None = None,
         obedience: Obedience | None = None,
+        detecting: Detecting | None = None,
     ) -> None:
         self.features = tuple(features)
         self.classes = classes
@@ -69,11 +71,12 @@ class Learning:
         self.limiter = Limiter(limits, len(self.features)) if limits is not None else None
         self.braking = Braking(brake, has_static=has_static) if brake is not None else None
         self.obedience = obedience  # what was done because of alerts, where that is asked for
+        self.detecting = detecting  # River's detectors over the errors, where there are any
         self._begun = self._learned() if obedience is not None else b""
         self.taught = 0  # events of which something became known, also where it was kept from teaching
         self._turns: list[Turn] = []
         # Hears what is true of events, once of each.
-        self.on_known: Callable[[Scored, Floats, Floats], None] | None = None
+        self.on_known: Callable[[Scored, Floats], None] | None = None
 
     def online(self, made: Mapping[str, Floats]) -> Floats:
         """Return what the learner says of events."""
@@ -367,8 +370,13 @@ class Learning:
 
     def _tell(self, of: Scored, labels: Floats, at: Floats) -> None:
         """Tell who wants to hear it what is true of events; of classes, whether the likeliest one was."""
+        if self.on_known is None and self.detecting is None:
+            return
+        label = labels if of.said is None else (of.said == labels).astype(np.float64)
         if self.on_known is not None:
-            self.on_known(of, labels if of.said is None else (of.said == labels).astype(np.float64), at)
+            self.on_known(of, label)
+        if self.detecting is not None:
+            self.detecting.known(of, label, at)
 
     # What is kept.
 
@@ -387,6 +395,8 @@ class Learning:
         elif "tick" in part and self.waiting is not None:
             self.tick(**part["tick"])
         self._turns.clear()  # they were told when it happened
+        if self.detecting is not None:
+            self.detecting.findings()  # and so were these
         self._lessons.clear()  # they went out with the step that was taken in first
 
     def _take_scored(self, scored: Scored, known: Floats | None) -> None:
@@ -411,15 +421,15 @@ class Learning:
             "judges": {name: [judge.fingerprint, judge.dump()] for name, judge in self.judges.items()},
             "taught": self.taught,
         }
-        for name, part in self._guards.items():
+        for name, part in self._parts.items():
             if part is not None:
                 data[name] = part.dump()
         return data
 
     @property
-    def _guards(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, Any]:
         parts = {"limits": self.limiter, "brake": self.braking, "classes": self.classes}
-        return {**parts, "obedience": self.obedience}
+        return {**parts, "obedience": self.obedience, "detecting": self.detecting}
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned."""
@@ -437,9 +447,9 @@ class Learning:
                 part.load(held)
         if self.baselines is not None and data["baselines"] is not None:
             self.baselines.load(data["baselines"])
-        for name, guard in self._guards.items():
-            if guard is not None and name in data:
-                guard.load(data[name])
+        for name, part in self._parts.items():
+            if part is not None and name in data:
+                part.load(data[name])
         self.taught = data["taught"]
 
 

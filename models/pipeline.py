@@ -17,7 +17,7 @@ from headrace.models.baselines import Baselines
 from headrace.models.brake import Brake
 from headrace.models.classes import WHOLE_MAX, Classes
 from headrace.models.combine import Combination, by_recent_loss
-from headrace.models.detectors import CALM_COUNT, Finding
+from headrace.models.detectors import CALM_COUNT, Detecting, Finding
 from headrace.models.fallback import Answers, Fallback, Mask, answers, answers_with_fallback
 from headrace.models.features import Columns, Feature, FeatureFailed, Floats, is_number, parts
 from headrace.models.keyed import KeyedFeature
@@ -128,6 +128,7 @@ class Pipeline:
         brake: Brake | None = None,
         quality_window: str = "1d",
         watch: Watch | None = None,
+        detectors: Mapping[str, Any] | None = None,
         missing: Mapping[str, float | str] | None = None,
         keys_max: int = KEYS_MAX,
         reasons: int = 0,
@@ -150,6 +151,7 @@ class Pipeline:
         self.brake = brake  # what stops a learner that has become bad
         self.quality_window = quality_window
         self.watch = watch  # for changes of the whole stream
+        self.detectors = dict(detectors or {})  # of River's, for the errors of each partition
         self.missing = dict(missing or {})  # what stands for a field that is None, in training and in serving
         self.keys_max = keys_max  # that are remembered per partition, of each kind of key
         self.reasons = reasons  # that a prediction tells, of each model
@@ -288,6 +290,7 @@ class Pipeline:
             wide=wide,
             classes=classes,
             obedience=Obedience(self.watch.fingerprint) if self.obeys and self.watch is not None else None,
+            detecting=Detecting(self.detectors) if self.detectors else None,
         )
         asked = truth and (truth.field, truth.within, truth.otherwise)
         whose = " shared" if learning.shared else ""
@@ -703,7 +706,7 @@ class Pipeline:
     def _alerts(self, state: State) -> list[Alert]:
         """Say when the learner was stopped, and when it counts again; and what detectors found."""
         assert state.learning is not None
-        detecting = None if state.watching is None else state.watching.detecting
+        detecting = state.learning.detecting
         found = [] if detecting is None else [self._found(one) for one in detecting.findings()]
         return found + [
             Alert(
@@ -978,6 +981,8 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield f"combine: per={combine.per!r}: {events} has no such field{_near(combine.per, fields)}"
     if pipeline.watch is not None:
         yield from _misfits_of_watch(pipeline, pipeline.watch, fields)
+    asked = {"static": pipeline.static is not None, "online": pipeline.online is not None, "learns": pipeline.learns}
+    yield from detectors.problems(pipeline.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
     try:
         seconds(pipeline.quality_window)
     except ValueError as error:
@@ -1039,8 +1044,6 @@ def _misfits_of_watch(pipeline: Pipeline, watch: Watch, fields: Mapping[str, Any
         yield "watch: reasons: the pipeline tells none; say how many by Pipeline(reasons=...)"
     elif watch.reasons and len(watch.features) > REASONS_MAX:
         yield f"watch: reasons: there are {len(watch.features)} features, and {REASONS_MAX} can be told apart"
-    asked = {"static": pipeline.static is not None, "online": online, "learns": pipeline.learns}
-    yield from detectors.problems(watch.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
     for field in watch.slices:
         if field not in fields:
             yield f"watch: slices: {pipeline.events.__name__} has no field {field!r}{_near(field, fields)}"

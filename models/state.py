@@ -306,8 +306,6 @@ class State:
                 self.learning.take(part)
             if self.watching is not None and "tick" in part and "busy" not in part:
                 self.watching.tick(part["tick"]["wall"])
-        if self.watching is not None and self.watching.detecting is not None:
-            self.watching.detecting.findings()  # they were told when it happened
         return count
 
     def step(self, fields: Remembered) -> dict[tuple[str, ...], dict[Wanted, Array]]:

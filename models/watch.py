@@ -10,7 +10,6 @@ import numpy as np
 
 from headrace.models.actions import rules_of
 from headrace.models.bins import Binner, Bins
-from headrace.models.detectors import Detecting
 from headrace.models.labels import Scored
 from headrace.models.memory import Array, Floats, Ints
 from headrace.models.reference import Reference, whole_ranks
@@ -100,8 +99,6 @@ class Watch:
 
     With ``reasons`` it is watched as well which feature contributed most to each score.
 
-    ``detectors`` are River's, which follow errors in each partition; how often they are wrong is theirs.
-
     ``when`` says what is done about what is told, and changes nothing of what that is.
 
     ``false_alarms`` holds for everything that is watched together, and for however long it runs.
@@ -116,14 +113,12 @@ class Watch:
         every: str = "10s",
         warm_up: str | None = None,
         when: Mapping[str, Any] | None = None,
-        detectors: Mapping[str, Any] | None = None,
         against: str | None = None,
         season: str | None = None,
         parts: Mapping[str, Sequence[Reference | None]] | None = None,
         reasons: bool = False,
     ) -> None:
         self.reference = reference
-        self.detectors = dict(detectors or {})
         self.rules = rules_of(when or {})
         self.false_alarms = false_alarms
         self.slices = {field: dict(values) for field, values in (slices or {}).items()}
@@ -275,7 +270,6 @@ class Watching:
         self._rows = np.zeros((BUFFER_COUNT, self._width + len(self._columns)), np.int8)
         self._held = 0
         self._open = self._empty(0)
-        self.detecting = Detecting(watch.detectors) if watch.detectors else None
 
     def _empty(self, number: int) -> Counted:
         watch, related = self._watch, len(self._watch.related)
@@ -340,10 +334,8 @@ class Watching:
         self._wrote = max(self._wrote, wrote)
         return over
 
-    def known(self, of: Scored, label: Floats, at: Floats) -> None:
+    def known(self, of: Scored, label: Floats) -> None:
         """Count what became known of events."""
-        if self.detecting is not None:
-            self.detecting.known(of, label, at)
         if of.size:
             columns = {
                 "label": label,
@@ -426,13 +418,10 @@ class Watching:
             "number": self._number,
             "wrote": float(self._wrote),
             "open": self._open.dump(),
-            **({} if self.detecting is None else {"detecting": self.detecting.dump()}),
         }
 
     def load(self, data: Mapping[str, Any]) -> None:
         """Take what ``dump`` returned, if it was counted in bins like these."""
-        if self.detecting is not None and "detecting" in data:
-            self.detecting.load(data["detecting"])
         if data["of"] != self._watch.fingerprint:
             return
         self._number, self._wrote = data["number"], data["wrote"]

@@ -46,7 +46,6 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     every: str = "10s",
     warm_up: str | None = None,
     when: Mapping[str, Action | Sequence[Action]] | None = None,
-    detectors: Mapping[str, Any] | None = None,
     against: str | None = None,
     season: str | None = None,
     reasons: bool = False,
@@ -58,10 +57,9 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
     long it runs: ``"1 per week"``, ``"2 per day"``. ``slices`` are fields of which the frequent values are watched on
     their own as well. ``every`` is how much time of the events is looked at at once, and so how soon news come.
     ``warm_up`` is for how long after the first event nothing is looked at, nor learned: as long as features remember.
-    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``. ``detectors`` are
-    River's, which follow the errors of each partition: ``{"error": drift.ADWIN()}``. ``against="last 7d"`` has what is
-    usual follow the stream, from the reference on. ``season="1d"`` compares with the same hour of other days.
-    ``reasons`` has it watched too which feature contributed most to each score.
+    ``when`` says what is done about alerts by itself: ``{"errors": [fall_back, restart_learner]}``.
+    ``against="last 7d"`` has what is usual follow the stream, from the reference on. ``season="1d"`` compares with the
+    same hour of other days. ``reasons`` has it watched too which feature contributed most to each score.
 
     >>> Drift("no/such/reference.json")
     Traceback (most recent call last):
@@ -86,7 +84,6 @@ def Drift(  # noqa: N802 - on a page it reads like the classes beside it
             every=every,
             warm_up=warm_up,
             when=when,
-            detectors=detectors,
             against=against,
             season=season,
             reasons=reasons,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from core.test_actions import DATA, PARTS, Judged, _clicks, _drive
+from core.test_actions import PARTS, Judged, _clicks, _drive
 from river import drift, linear_model
 
 from headrace import Pipeline
@@ -12,7 +12,6 @@ from headrace.models import snapshot
 from headrace.models.detectors import CALM_COUNT, Following
 from headrace.models.laws import LAWS, Steps
 from headrace.models.pipeline import together
-from headrace.models.usual import watch_of
 from headrace.schemas.errors import BadPipeline
 from headrace.stream.driver import Driver
 
@@ -28,7 +27,7 @@ EVERY = {"error": KINDS["ADWIN"], "error_static": KINDS["DDM"], "error_online": 
 
 
 def _page(detectors: Any, **other: Any) -> Pipeline:
-    return Pipeline(name="clicks", watch=watch_of(DATA, detectors=detectors), **{**PARTS, **other})
+    return Pipeline(name="clicks", detectors=detectors, **{**PARTS, **other})
 
 
 def _found(detector: Any, *, flipped: bool) -> list[tuple[str, float]]:
@@ -126,19 +125,18 @@ def test_a_detector_with_other_parameters_begins_anew_and_the_others_go_on() -> 
     _page(EVERY).learn(verdicts, state)
     other = _page({**EVERY, "error": drift.ADWIN(delta=0.5)}).fresh()
     other.load(snapshot.decode(snapshot.encode(state.dump())))
-    assert other.watching is not None
-    mine, before = other.watching.detecting.dump(), state.watching.detecting.dump()  # type: ignore[union-attr]
-    assert mine["error_static"] == before["error_static"]
-    assert (mine["error"][1][-1], before["error"][1][-1]) == (0, 500)
+    mine, before = (one.learning.detecting.dump() for one in (other, state))  # type: ignore[union-attr]
+    assert snapshot.encode(mine["error_static"]) == snapshot.encode(before["error_static"])
+    assert [one["error"][1][4][1] for one in (mine, before)] == [0, 500]  # errors since the last finding
 
 
 def test_what_cannot_follow_errors_is_refused_by_name() -> None:
     with pytest.raises(BadPipeline) as told:
         _page({"score": drift.ADWIN(), "error": linear_model.LogisticRegression(), "error_static": drift.KSWIN()})
     said = "\n".join(told.value.problems)
-    assert "watch: detectors['score']: allowed are error, error_static, error_online" in said
+    assert "detectors['score']: allowed are error, error_static, error_online" in said
     assert "expected a detector of river.drift, such as drift.ADWIN()" in said
-    assert "watch: detectors['error_static']: seed=None draws other numbers in every process; give it a seed" in said
+    assert "detectors['error_static']: seed=None draws other numbers in every process; give it a seed" in said
     with pytest.raises(BadPipeline, match="follows whether scores were wrong, and here they are numbers"):
         _page({"error": drift.binary.DDM()}, online=linear_model.LinearRegression())
     with pytest.raises(BadPipeline, match="errors are known by labels, and there are none"):
