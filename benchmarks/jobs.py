@@ -18,6 +18,8 @@ class Job:
 
 STATELESS = Job("stateless", "five features of each event, a fixed model", events.make)
 LEARNING = Job(
-    "learning", "nine features, four of them with a memory, a fixed model and one that learns", labelled.make
+    "learning",
+    "nine features, four of them with a memory, a fixed model, one that learns, and ADWIN over its errors",
+    labelled.make,
 )
 BY_NAME = {job.name: job for job in (STATELESS, LEARNING)}

@@ -1,6 +1,6 @@
-"""The whole job: windows per card, a model that is fixed, and one that learns from the label of each event."""
+"""The whole job: windows per card, a model that is fixed, one that learns from the label of each event, and ADWIN."""
 
-from river import linear_model, preprocessing
+from river import drift, linear_model, preprocessing
 
 from headrace import Event, Linear, Pipeline, differs, distance_km, feature, log1p, multiple_of, online_only, per
 
@@ -60,4 +60,5 @@ pipeline = Pipeline(
     ),
     online=preprocessing.StandardScaler() | linear_model.LogisticRegression(),
     combine=online_only,
+    detectors={"error_online": drift.ADWIN()},
 )

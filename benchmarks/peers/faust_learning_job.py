@@ -4,14 +4,17 @@ The River object stays in memory, or it would be built again for each event, and
 table after each event.
 """
 
+from collections import defaultdict
+
 import faust_app
-from learning import dump, features, fresh, load, online_score, prediction
+from learning import Errors, dump, features, fresh, load, online_score, prediction
 from past import Past
 
 faust_app.app.conf.topic_allow_declare = True  # the changelogs are not there yet
 pasts = faust_app.app.Table("pasts", partitions=4)
 learners = faust_app.app.Table("learners", partitions=4)
 known = {}
+errors = defaultdict(Errors)
 
 
 @faust_app.app.agent(faust_app.transactions)
@@ -26,7 +29,7 @@ async def answer(stream):
             kept = learners.get(str(partition))
             learner = known[partition] = load(kept) if kept else fresh()
         x = features(past, event["at"], event["amount"], event["lat"], event["lon"], event["country"])
-        online = online_score(learner, x, event["label"])
+        online = online_score(learner, errors[partition], x, event["label"])
         learners[str(partition)] = dump(learner)
         await faust_app.predictions.send(key=message.key, value=prediction(event, x, online))
 

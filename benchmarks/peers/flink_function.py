@@ -1,6 +1,8 @@
 """The function that PyFlink calls for each event. On a page of its own: what stands on the first page is pickled."""
 
-from learning import dump, features, fresh, load, online_score, static_score
+from collections import defaultdict
+
+from learning import Errors, dump, features, fresh, load, online_score, static_score
 from past import Past
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction
@@ -15,6 +17,7 @@ class Learning(KeyedProcessFunction):
         self._pasts = context.get_map_state(MapStateDescriptor("pasts", Types.STRING(), Types.PICKLED_BYTE_ARRAY()))
         self._learner = context.get_state(ValueStateDescriptor("learner", Types.PICKLED_BYTE_ARRAY()))
         self._known = {}
+        self._errors = defaultdict(Errors)
 
     def process_element(self, row, _context):
         value, partition = row
@@ -27,7 +30,7 @@ class Learning(KeyedProcessFunction):
             kept = self._learner.value()
             learner = self._known[partition] = load(kept) if kept else fresh()
         x = features(past, event.at, event.amount, event.lat, event.lon, event.country)
-        online = online_score(learner, x, event.label)
+        online = online_score(learner, self._errors[partition], x, event.label)
         self._learner.update(dump(learner))
         prediction = Prediction(event.id, event.at, event.card, online, static_score(x), online)
         yield Row(event.card, encode(prediction).decode())

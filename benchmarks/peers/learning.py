@@ -1,17 +1,31 @@
-"""The whole stateful job, one event at a time: nine features, a score that is fixed, and one that is learned.
+"""The whole stateful job, one event at a time: nine features, a score that is fixed, one that is learned, and ADWIN.
 
 Every peer in Python computes it with this; what differs is who keeps what a card did and what was learned.
 """
 
+import sys
 from math import asin, cos, exp, log1p, radians, sin, sqrt
 
-from river import linear_model, preprocessing
+from river import drift, linear_model, preprocessing
 from scoring import EARTH_RADIUS_KM, HOME_COS, HOME_LAT, HOME_LON
 
 
 def fresh():
     """Return a learner that knows nothing."""
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+
+
+class Errors:
+    """How wrong the learner is, watched by River's ADWIN. Nobody keeps it: it is forgotten with its process."""
+
+    def __init__(self):
+        self._adwin = drift.ADWIN()
+
+    def add(self, score, label):
+        """Take one error in; say so where it shows a change."""
+        self._adwin.update(abs(label - score))
+        if self._adwin.drift_detected:
+            print("the error has changed", file=sys.stderr, flush=True)
 
 
 def features(past, at, amount, lat, lon, country):
@@ -40,10 +54,11 @@ def static_score(x):
     return 1 / (1 + exp(-z))
 
 
-def online_score(learner, x, label):
+def online_score(learner, errors, x, label):
     """Return the score of the model that learns, and only then let it learn."""
     score = learner.predict_proba_one(x)[True]
     learner.learn_one(x, label)
+    errors.add(score, label)
     return score
 
 

@@ -5,7 +5,9 @@ the same store of that partition, under a key of its own. The River object stays
 again for each event, and what it knows is put into the state after each event, as JSON like the windows.
 """
 
-from learning import dump, features, fresh, load, online_score, prediction
+from collections import defaultdict
+
+from learning import Errors, dump, features, fresh, load, online_score, prediction
 from past import Past
 from quix_job import application
 from quixstreams import message_context
@@ -20,6 +22,7 @@ class Learners:
     def __init__(self, frame):
         self._frame = frame
         self._known = {}
+        self._errors = defaultdict(Errors)
 
     def score(self, x, label):
         partition = message_context().partition
@@ -30,7 +33,7 @@ class Learners:
         if learner is None:
             kept = state.get("learner")
             learner = self._known[partition] = load(kept) if kept else fresh()
-        score = online_score(learner, x, label)
+        score = online_score(learner, self._errors[partition], x, label)
         state.set("learner", dump(learner))
         return score
 

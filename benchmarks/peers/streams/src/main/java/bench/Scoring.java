@@ -8,7 +8,8 @@ import org.apache.kafka.streams.state.KeyValueStore;
 /**
  * One task, one partition: the windows of its cards and its learner are in two stores, written after each event.
  *
- * Windows are read for each event. The learner stays in memory too, and is read from its store once.
+ * Windows are read for each event. The learner stays in memory too, and is read from its store once. How wrong it is
+ * is watched by ADWIN, which is in memory alone.
  */
 final class Scoring implements Processor<String, Transaction, String, Prediction> {
     static final String PASTS = "pasts";
@@ -19,6 +20,7 @@ final class Scoring implements Processor<String, Transaction, String, Prediction
     private KeyValueStore<String, Past> pasts;
     private KeyValueStore<String, Learner> learners;
     private Learner learner;
+    private final Adwin errors = new Adwin();
 
     @Override
     public void init(ProcessorContext<String, Prediction> context) {
@@ -45,6 +47,9 @@ final class Scoring implements Processor<String, Transaction, String, Prediction
         double online = learner.predict(x);
         learner.learn(x, event.label());
         learners.put(LEARNER, learner);
+        if (errors.update(Math.abs(event.label() - online))) {
+            System.err.println("the error has changed");
+        }
 
         Prediction prediction = new Prediction(
             event.id(), event.at(), event.card(), online, Features.staticScore(x), online, "fraud", "1");
