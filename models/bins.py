@@ -25,6 +25,8 @@ class Bins:
     are three bins beside those that the reference has filled: what lies below all that it had, what lies above, or,
     for a few values, what was not among them; and what is no number.
 
+    ``by_mean`` says that of these values their mean is what matters, and not how they are spread.
+
     >>> few = Bins.of_values("kind", np.array([1.0, 2.0, 1.0, np.nan]))
     >>> few.names
     ['1', '2', 'other', 'missing']
@@ -45,6 +47,7 @@ class Bins:
         self.places = np.asarray(places, np.int8)
         self.names = list(names)
         self.discrete = discrete
+        self.by_mean = False
 
     @classmethod
     def of_values(cls, name: str, values: Floats, *, bins_max: int = BINS_MAX) -> "Bins":
@@ -61,7 +64,7 @@ class Bins:
         return cls.of_edges(name, [lowest, *inner, highest])
 
     @classmethod
-    def of_edges(cls, name: str, edges: Sequence[float]) -> "Bins":
+    def of_edges(cls, name: str, edges: Sequence[float], *, by_mean: bool = False) -> "Bins":
         """Take ranges: from each edge to the next, the last one with both its ends."""
         low, high = edges[0], edges[-1]
         told = [f"{one:.6g}" for one in edges]
@@ -69,7 +72,9 @@ class Bins:
         ends = np.array([*edges[:-1], np.nextafter(high, np.inf), np.inf])
         places = np.arange(len(ends) + 1)
         assert low < high
-        return cls(name, ends, places, [*names, f"above {told[-1]}", "missing"], discrete=False)
+        made = cls(name, ends, places, [*names, f"above {told[-1]}", "missing"], discrete=False)
+        made.by_mean = by_mean
+        return made
 
     @classmethod
     def _of_few(cls, name: str, values: Floats) -> "Bins":
@@ -128,7 +133,7 @@ class Bins:
         numbers = [float(one) for one in (self.edges[0:-1:2] if self.discrete else self.edges[:-1])]
         if not self.discrete:
             numbers[-1] = float(np.nextafter(numbers[-1], -np.inf))
-        return {"values" if self.discrete else "edges": numbers}
+        return {"values" if self.discrete else "edges": numbers, **({"by_mean": True} if self.by_mean else {})}
 
     @classmethod
     def load(cls, name: str, data: Mapping[str, Any]) -> "Bins":
@@ -140,7 +145,7 @@ class Bins:
         """
         if "values" in data:
             return cls._of_few(name, np.array(data["values"], np.float64))
-        return cls.of_edges(name, data["edges"])
+        return cls.of_edges(name, data["edges"], by_mean=data.get("by_mean", False))
 
 
 class Binner:

@@ -113,6 +113,7 @@ class Evidence:
         reference, binner = self.reference, self.reference.binner
         self._scores = np.concatenate(reference.scores, axis=1)
         self._missing = np.array(self._begins[1:] - 1)
+        self._by_mean = np.array([one.by_mean for one in binner.series])
         self._outside = np.zeros(binner.total, np.int64)
         for begin, one in zip(self._begins[:-1].tolist(), binner.series, strict=True):
             self._outside[[begin + place for place in one.outside]] = 1
@@ -228,7 +229,7 @@ class Evidence:
             strength = self._shape(self.window(window)) - self._shape_bound
             better = strength > best
             best[better], age[better] = strength[better], window
-        best[self.muted["shift"]] = -np.inf
+        best[self.muted["shift"] | self._by_mean] = -np.inf
         return [
             Found("shape", place, 0, 1, float(best[place]), int(age[place]))
             for place in np.flatnonzero(best > 0).tolist()

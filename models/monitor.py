@@ -269,9 +269,10 @@ class Monitor:
             self._trailing[name] = self._follower(name)
 
     def _learns(self, cause: Cause, key: str) -> bool:
-        """Say whether that is a learner on its way, as far as can be told: errors that grow never are."""
+        """Say whether that is a learner on its way, as far as can be told: one whose errors grow is not."""
         series, _ = self._told(cause)
-        return key in self._unsettled and series in LEARNER and not self._is_error(cause)
+        on_its_way = key in self._unsettled or series.startswith("error")
+        return series in LEARNER and on_its_way and not self._is_error(cause)
 
     # Alerts.
 

@@ -24,7 +24,8 @@ class Reference:
     """What some slices of a stream, in which all was well, say about its series.
 
     ``scores`` are functions of the bin that are zero on the average and vary by one: orthonormal polynomials of the
-    rank, of which the first is where a value lies, the second how far out. A shift in any of them is a shift of the
+    rank, of which the first is where a value lies, the second how far out; where the mean is what matters, the first is
+    the value itself, and there is no other. A shift in any of them is a shift of the
     sum over the events of a slice, and ``inflation`` says how many times more those sums vary than they would if
     events were independent: events that resemble their neighbours count for less. ``wander`` says how far their means
     go by themselves from one part of the time to the next; a shift no larger than some of that is none.
@@ -97,12 +98,12 @@ class Reference:
         return bool(score.any()) and float(np.abs(score).max()) <= SCORE_MOST
 
     def _scores(self, place: int) -> Floats:
-        share = self.shares(place)
-        ranks = np.cumsum(share) - share / 2
+        share, one = self.shares(place), self.binner.series[place]
+        ranks = one.middles[:-1] if one.by_mean else np.cumsum(share) - share / 2
         made = np.zeros((SCORES, len(share) + 1))
         known = int(np.count_nonzero(self.of(place)[:-1]))
         columns = [np.ones(len(share))]
-        for degree in range(1, min(SCORES, known - 1) + 1):
+        for degree in range(1, min(1 if one.by_mean else SCORES, known - 1) + 1):
             raw = (2 * ranks - 1) ** degree
             for _ in range(2):  # once more takes away what rounding left
                 for other in columns:

@@ -154,7 +154,7 @@ class Watch:
 
     def _said(self) -> str:
         binners = self.binner, self.event_binner, self.label_binner
-        edges = [(one.name, one.edges.tolist()) for binner in binners for one in binner.series]
+        edges = [(one.name, one.edges.tolist(), one.by_mean) for binner in binners for one in binner.series]
         values = {field: list(known) for field, known in self.slices.items()}
         follows = f" last {self.window_slices}" if self.window_slices else ""
         seasonal = f" season {self.season_s}" if self.season_s else ""
@@ -178,13 +178,20 @@ def _log_odds(name: str) -> Bins:
     return Bins.of_edges(name, [0.0, *inner.tolist(), 1.0])
 
 
+_MAGNITUDES = [0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0]
+
+
 def _magnitude(name: str) -> Bins:
-    return Bins.of_edges(name, [0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+    return Bins.of_edges(name, _MAGNITUDES)
+
+
+def _error(name: str) -> Bins:
+    return Bins.of_edges(name, _MAGNITUDES, by_mean=True)
 
 
 def _signed(name: str) -> Bins:
     half = [0.05, 0.1, 0.2, 0.4, 0.7, 1.0]
-    return Bins.of_edges(name, [*(-one for one in reversed(half)), 0.0, *half])
+    return Bins.of_edges(name, [*(-one for one in reversed(half)), 0.0, *half], by_mean=True)
 
 
 def _duration(name: str) -> Bins:
@@ -201,9 +208,9 @@ _PLAIN: dict[str, Callable[[str], Bins]] = {
     "disagreement": _magnitude,
     "delay": _duration,
     "label": _truth,
-    "error": _magnitude,
-    "error_static": _magnitude,
-    "error_online": _magnitude,
+    "error": _error,
+    "error_static": _error,
+    "error_online": _error,
     "calibration": _signed,
 }
 
