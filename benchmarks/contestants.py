@@ -25,13 +25,15 @@ class Contestant:
     pipeline: Path = HERE / "stateless"  # what Headrace runs
     script: str = ""  # what a peer runs, where it is not named after the peer
     more: tuple[str, ...] = ()  # arguments to the script
+    workers: int = 1  # of Headrace, in one group
     job: jobs.Job = jobs.STATELESS
 
     def command(self, python, *, broker, group, in_topic, out_topic, tuned_for, state_dir):
         """Return the command line; ``python`` is the interpreter of the peer's own environment."""
         if self.peer is None:
+            group_of = [sys.executable, HERE / "workers.py", self.workers] if self.workers > 1 else []
             return [
-                sys.executable, "-m", "headrace.stream.cli", "run", self.pipeline,
+                *group_of, sys.executable, "-m", "headrace.stream.cli", "run", self.pipeline,
                 "--broker", broker, "--group", group, "--guarantee", self.guarantee,
                 "--set", f"topic_predictions={out_topic}", "--set", f"state_dir={state_dir}",
                 "--set", "web_port=-1",
@@ -67,10 +69,12 @@ def _learning(name, title, peer, guarantee, **others):
     return Contestant(name, title, peer, guarantee, script=script, job=jobs.LEARNING, **others)
 
 
+JOB = HERE / "learning_job"
 # All of it: memory, a fixed model, and one that learns from every event.
 LEARNING = (
     _learning("bare-learning", "bare loop, nothing durable", "bare", ALO),
-    _learning("headrace-learning-eo", "Headrace exactly-once", None, EO, pipeline=HERE / "learning_job"),
+    _learning("headrace-learning-eo", "Headrace exactly-once", None, EO, pipeline=JOB),
+    _learning("headrace-two-learning-eo", "Headrace exactly-once, 2 workers", None, EO, pipeline=JOB, workers=2),
     _learning("streams-learning", "Kafka Streams (Java)", "streams", EO),
     _learning("streams-tuned-learning", "Kafka Streams (Java), tuned", "streams", EO, more=("--tuned",)),
     _learning("quix-learning-eo", "Quix Streams exactly-once", "quix", EO),

@@ -19,6 +19,7 @@ RATIOS = (
     ("headrace-eo", "headrace-alo", None),
     ("headrace-learning-eo", "streams-learning", 1.2),
     ("headrace-learning-eo", "streams-tuned-learning", 1.0),
+    ("headrace-two-learning-eo", "streams-tuned-learning", 1.0),
     ("headrace-learning-eo", "quix-learning-eo", 2.0),
     ("headrace-learning-eo", "bytewax-learning", 1.5),
     ("headrace-learning-eo", "flink-learning", 3.0),
