@@ -1,6 +1,6 @@
 """Runs the same command several times at once, as a group of workers; ends them when it is asked to.
 
-    python benchmarks/workers.py 2 headrace run ...
+python benchmarks/workers.py 2 headrace run ...
 """
 
 import signal
