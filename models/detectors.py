@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from river import base, drift
+from river import base
 
 from headrace.models import frozen
 from headrace.models.anatomy import unseeded
@@ -19,6 +19,7 @@ from headrace.models.snapshot import Unreadable
 from headrace.schemas.errors import StateMismatch
 
 OF = {"error": "score", "error_static": "static", "error_online": "online"}  # the scores that the errors are of
+ADWIN = "river.drift.adwin"  # by its name: whoever imports river.drift for it imports half of scikit-learn
 CALM_COUNT = 1_000  # labels without another finding after which one is over
 RECENT_COUNT = 100  # labels, of which the mean error is told beside that of all before
 
@@ -72,7 +73,7 @@ class Following:
     def _found(self, values: list[Any]) -> Iterator[int]:
         """Feed the detector, and yield the places at which it finds something."""
         detector = self._detector
-        if type(detector) is drift.ADWIN:
+        if type(detector).__module__ == ADWIN:
             yield from _found_by_adwin(detector, values)
             return
         update = detector.update

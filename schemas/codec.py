@@ -102,7 +102,7 @@ def refused(index: int, error: Exception) -> Rejection:
             return Rejection(index, Reason.WRONG_TYPE, text, "msgspec.ValidationError")
         case msgspec.DecodeError():
             return Rejection(index, Reason.NOT_JSON, text, "msgspec.DecodeError")
-        case UnicodeDecodeError():
+        case UnicodeDecodeError():  # before msgspec 0.23
             return Rejection(index, Reason.NOT_JSON, text, "UnicodeDecodeError")
         case RecursionError():
             return Rejection(index, Reason.NOT_JSON, "the value is nested too deeply to be read", "RecursionError")

@@ -428,7 +428,7 @@ class Scorer:
         (kind, earliest), (other, _) = min(stamps), max(stamps)
         # As nearly always: not even the latest time is too far ahead of the earliest record.
         alike = kind == other != TIMESTAMP_NOT_AVAILABLE
-        if alike and max(map(time_of, events)) - earliest / 1_000 <= self._ahead_max:
+        if alike and min(max(map(time_of, events)), FAR) - earliest / 1_000 <= self._ahead_max:
             return []
         found = []
         for place, (event_at, at) in enumerate(zip(map(time_of, events), kept, strict=True)):

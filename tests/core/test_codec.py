@@ -59,7 +59,20 @@ def _event(value: bytes, codec: EventCodec = CODEC) -> Event:
 
 REJECTED = "headrace.schemas.errors.Rejected"
 NO_VALUE = "the record has no value; expected a JSON object"
-NOT_UTF8 = "'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"
+
+
+def _of_bytes_that_are_no_text() -> tuple[str, str]:
+    """Say what msgspec says, which has an error of its own for it since 0.23."""
+    try:
+        msgspec.json.decode(b'"x\xff"')
+    except msgspec.DecodeError as error:
+        return str(error), DECODE
+    except UnicodeDecodeError as error:
+        return str(error), "UnicodeDecodeError"
+    raise AssertionError("it takes it")
+
+
+NOT_UTF8, BAD_TEXT = _of_bytes_that_are_no_text()
 TOO_DEEP = "the value is nested too deeply to be read"
 
 
@@ -83,9 +96,9 @@ TOO_DEEP = "the value is nested too deeply to be read"
         "two of them": (b'{"id":"p1"}{}', ("missing_field", None, VALIDATION)),
         "something behind it": (transaction() + b"!", ("not_json", None, DECODE)),
         "single quotes": (b"{'id': 1}", ("not_json", None, DECODE)),
-        "bad UTF-8": (raw("id", b'"x\xff"'), ("not_json", NOT_UTF8, "UnicodeDecodeError")),
-        "a surrogate as UTF-8": (raw("id", b'"\xed\xa0\x80"'), ("not_json", None, "UnicodeDecodeError")),
-        "an overlong slash": (raw("id", b'"\xc0\xaf"'), ("not_json", None, "UnicodeDecodeError")),
+        "bad UTF-8": (raw("id", b'"x\xff"'), ("not_json", NOT_UTF8, BAD_TEXT)),
+        "a surrogate as UTF-8": (raw("id", b'"\xed\xa0\x80"'), ("not_json", None, BAD_TEXT)),
+        "an overlong slash": (raw("id", b'"\xc0\xaf"'), ("not_json", None, BAD_TEXT)),
         "a lone high surrogate": (raw("id", rb'"\ud800"'), ("not_json", None, DECODE)),
         "a lone low surrogate": (raw("id", rb'"\udc00"'), ("not_json", None, DECODE)),
         "a high surrogate before a letter": (raw("id", rb'"\ud800\u0041"'), ("not_json", None, DECODE)),
