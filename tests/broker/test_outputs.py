@@ -28,7 +28,7 @@ def test_f18_without_the_predictions_topic_a_worker_ends_with_its_name_and_commi
     stage.create(stage.predictions, 3)
     worker.start()
     stage.settle()
-    assert stage.visible() == after
+    stage.wait_until_visible(after)
 
 
 def test_f18_without_the_dead_letters_topic_no_offset_is_committed_past_what_can_be_read(stage: Stage, form) -> None:
@@ -68,5 +68,5 @@ def test_f18_a_predictions_topic_that_is_deleted_and_made_again_gets_whatever_co
     stage.create(stage.predictions, 3)
     generator.send(after := form.of(2_000, 50_000))
     stage.settle()
-    assert stage.visible() == after
+    stage.wait_until_visible(after)
     assert worker.alive, worker.tail

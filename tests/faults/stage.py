@@ -289,6 +289,13 @@ class Stage:
         tally = Tally(Ledger(self.seed, self.partitions), self.predictions, self.dead_letters)
         return reader.read(self.address, tally).outputs
 
+    def wait_until_visible(self, count: int) -> None:
+        """Wait until a committed reader finds so many: a commit is answered before it is marked in each output."""
+        self.wait_until(
+            lambda: self.visible() == count,
+            lambda: f"a committed reader finds {self.visible()} records, and {count} were expected",
+        )
+
     def open_transactions(self) -> bool:
         """Whether a transaction is open in the outputs."""
         return self._open([self.predictions, self.dead_letters])
