@@ -17,6 +17,7 @@ from headrace.models.trailing import slices_of
 from headrace.schemas.span import seconds
 
 BUFFER_COUNT = 512  # events that are binned before they are counted, because counting pays at many
+PRODUCT_ROWS = 64  # events of which ranks are multiplied at once
 RELATED_MAX = 64  # features of which it is watched how they go together
 GROUPS_MAX = 16  # values of a field that are watched on their own; the others are watched together
 OTHERS = "other"
@@ -169,7 +170,11 @@ class Watch:
         if not self.related:
             return np.zeros((0, 0))
         ranks = self._ranks[np.arange(len(self.related)), bins[:, self.related]]
-        made: Array = (ranks.T @ ranks).astype(np.float64)
+        made = np.zeros((len(self.related), len(self.related)))
+        # In one piece it is large enough for threads of the linear algebra, which then wait busily for the next.
+        for begin in range(0, len(ranks), PRODUCT_ROWS):
+            some = ranks[begin : begin + PRODUCT_ROWS]
+            made += some.T @ some
         return made
 
 
