@@ -3,8 +3,7 @@
     python benchmarks/page.py                  eight minutes; needs Java 17 and Maven
 
 The stateless job works through the same topic on a real broker, turn by turn with nobody and with everybody looking, a
-minute each. Beside it stands the processor time of the threads that are there for the page alone: those that write to
-all, read the alerts, and ask for the group. Ends with 1 if throughput falls by 5 % or more.
+minute each. Ends with 1 if throughput falls by 5 % or more.
 """
 
 import argparse
@@ -29,7 +28,6 @@ EVENTS = 1_000_000  # that are made; the topic holds them over and over
 STEADY = (0.1, 0.9)  # shares of the events between which the rate is taken
 LOSS_MOST = 0.05
 WAIT_SECONDS_MAX = 300.0
-TICKS = 100.0  # of processor time in a second, in /proc
 
 
 class Listening(threading.Thread):
@@ -37,7 +35,7 @@ class Listening(threading.Thread):
 
     def __init__(self, address: tuple[str, int], count: int) -> None:
         super().__init__(daemon=True)
-        self.messages = self.bytes = 0
+        self.messages = 0
         self.alive = count
         self.stopped = False
         self._selector = selectors.DefaultSelector()
@@ -51,20 +49,10 @@ class Listening(threading.Thread):
         while not self.stopped:
             for key, _ in self._selector.select(0.2):
                 got = key.fileobj.recv(1 << 18)
-                self.bytes += len(got)
                 self.messages += got.count(b"\n\n")
                 if not got:
                     self._selector.unregister(key.fileobj)
                     self.alive -= 1
-
-
-def _used(worker: int) -> dict[int, float]:
-    """Return the processor seconds of each thread of a process."""
-    found = {}
-    for path in Path(f"/proc/{worker}/task").iterdir():
-        fields = (path / "stat").read_text().rpartition(")")[2].split()
-        found[int(path.name)] = (int(fields[11]) + int(fields[12])) / TICKS
-    return found
 
 
 class Looked:
@@ -82,21 +70,17 @@ class Looked:
         self._log = self._state / "worker.log"
         self._child = Child([*command, "--set", f"web_port={port}"], self._log, self._state)
         self._until(lambda: _answers(port))
-        alone = set(_used(self._child.pid))
         self.listening = Listening(("127.0.0.1", port), listeners)
         self.listening.start()
-        self._alone = alone
 
-    def rate(self, count: int) -> tuple[float, float, float]:
-        """Return predictions per second, of a core what the page takes, and how many snapshots were heard a second."""
+    def rate(self, count: int) -> tuple[float, float]:
+        """Return predictions per second, and how many snapshots were heard a second."""
         first, last = (share * count for share in STEADY)
         self._until(lambda: self._done >= first)
-        before, heard, began, begun = _used(self._child.pid), self.listening.messages, time.monotonic(), self._done
+        heard, began, begun = self.listening.messages, time.monotonic(), self._done
         self._until(lambda: self._done >= last)
         took, done = time.monotonic() - began, self._done - begun
-        heard, after = self.listening.messages - heard, _used(self._child.pid)
-        page = sum(now - before.get(one, 0.0) for one, now in after.items() if one not in self._alone)
-        return done / took, page / took, heard / took
+        return done / took, (self.listening.messages - heard) / took
 
     def end(self) -> None:
         """Stop the worker, and drop what it made."""
@@ -145,10 +129,9 @@ def main() -> None:
             for number in range(2 * options.rounds):
                 listeners = list(rates)[(number + number // 2) % 2]  # 0, all, all, 0, 0, all
                 looked = Looked(topics, number, listeners)
-                rate, page, heard = looked.rate(options.times * EVENTS)
+                rate, heard = looked.rate(options.times * EVENTS)
                 print(
-                    f"{looked.listening.alive:5,} look: {rate:9,.0f} events/s; {heard:7,.0f} snapshots/s are heard, "
-                    f"threads of the page take {page:.4f} of a core",
+                    f"{looked.listening.alive:5,} look: {rate:9,.0f} events/s; {heard:7,.0f} snapshots/s are heard",
                     flush=True,
                 )
                 if looked.listening.alive < listeners:

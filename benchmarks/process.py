@@ -30,11 +30,6 @@ class Child:
         _running.append(self)
 
     @property
-    def pid(self):
-        """The process id."""
-        return self._process.pid
-
-    @property
     def ended(self):
         """The exit code, or None while it runs."""
         return self._process.poll()

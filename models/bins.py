@@ -39,7 +39,9 @@ class Bins:
     [0, 1, 2, 4, 5]
     """
 
-    def __init__(self, name: str, edges: Floats, places: Array, names: Sequence[str], *, discrete: bool) -> None:
+    def __init__(
+        self, name: str, edges: Floats, places: Array, names: Sequence[str], *, discrete: bool, by_mean: bool = False
+    ) -> None:
         assert len(places) == len(edges) + 1
         assert len(names) <= np.iinfo(np.int8).max
         self.name = name
@@ -47,7 +49,7 @@ class Bins:
         self.places = np.asarray(places, np.int8)
         self.names = list(names)
         self.discrete = discrete
-        self.by_mean = False
+        self.by_mean = by_mean
 
     @classmethod
     def of_values(cls, name: str, values: Floats, *, bins_max: int = BINS_MAX) -> "Bins":
@@ -72,9 +74,8 @@ class Bins:
         ends = np.array([*edges[:-1], np.nextafter(high, np.inf), np.inf])
         places = np.arange(len(ends) + 1)
         assert low < high
-        made = cls(name, ends, places, [*names, f"above {told[-1]}", "missing"], discrete=False)
-        made.by_mean = by_mean
-        return made
+        names = [*names, f"above {told[-1]}", "missing"]
+        return cls(name, ends, places, names, discrete=False, by_mean=by_mean)
 
     @classmethod
     def _of_few(cls, name: str, values: Floats) -> "Bins":

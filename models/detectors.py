@@ -175,7 +175,7 @@ class Detecting:
 
 def problems(detectors: Mapping[str, Any], *, kind: str, static: bool, online: bool, learns: bool) -> Iterator[str]:
     """Yield why errors cannot be followed so."""
-    if detectors and not learns:
+    if not learns:
         yield "detectors: errors are known by labels, and there are none; name them by labels="
     for series, detector in detectors.items():
         said = f"detectors[{series!r}]"

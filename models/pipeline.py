@@ -981,8 +981,10 @@ def _misfits_of_labels(pipeline: Pipeline, fields: Mapping[str, Any]) -> Iterato
         yield f"combine: per={combine.per!r}: {events} has no such field{_near(combine.per, fields)}"
     if pipeline.watch is not None:
         yield from _misfits_of_watch(pipeline, pipeline.watch, fields)
-    asked = {"static": pipeline.static is not None, "online": pipeline.online is not None, "learns": pipeline.learns}
-    yield from detectors.problems(pipeline.detectors, kind=pipeline.asked_kind or _likely_kind(pipeline), **asked)
+    if pipeline.detectors:
+        both = {"static": pipeline.static is not None, "online": pipeline.online is not None}
+        kind = pipeline.asked_kind or _likely_kind(pipeline)
+        yield from detectors.problems(pipeline.detectors, kind=kind, learns=pipeline.learns, **both)
     try:
         seconds(pipeline.quality_window)
     except ValueError as error:

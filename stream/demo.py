@@ -79,8 +79,13 @@ class Producing(threading.Thread):
         self._names: dict[str, str] = {}  # of events whose label is to come
         self._rate = rate
         self._events_max = events_max
-        settings: dict[str, Any] = {"bootstrap.servers": address, "linger.ms": LINGER_MS, **QUIET}
-        self._producer = Producer({"partitioner": "murmur2_random"} | settings)
+        settings: dict[str, Any] = {
+            "bootstrap.servers": address,
+            "partitioner": "murmur2_random",
+            "linger.ms": LINGER_MS,
+            **QUIET,
+        }
+        self._producer = Producer(settings)
 
     def run(self) -> None:
         """Produce what is due, a few milliseconds' worth at a time."""
