@@ -454,9 +454,47 @@ done:
     return result;
 }
 
+PyDoc_STRVAR(numbers_doc,
+"numbers(events, names, out)\n--\n\n"
+"Read fields of events into the rows of out, a row per name; None becomes NaN. Raise where one is no number.");
+
+static PyObject *py_numbers(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_Check(args[0]) || !PyTuple_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "numbers takes a list of events, a tuple of names, and an array");
+    Py_ssize_t rows = PyList_Size(args[0]), names = PyTuple_Size(args[1]);
+    Py_buffer out = {0};
+    if (whole(args[2], &out, 1) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (out.ndim != 2 || out.shape[0] != names || out.shape[1] != rows) {
+        PyErr_SetString(PyExc_ValueError, "events, names and the array do not fit together");
+        goto done;
+    }
+    double *place = out.buf;
+    for (Py_ssize_t i = 0; i < rows; i++)
+        for (Py_ssize_t k = 0; k < names; k++) {
+            /* A class may compute its fields, and change the list as it does. */
+            PyObject *event = PyList_GetItem(args[0], i);
+            PyObject *value = event ? PyObject_GetAttr(event, PyTuple_GetItem(args[1], k)) : NULL;
+            if (!value)
+                goto done;
+            double number = value == Py_None ? NAN : PyFloat_AsDouble(value);
+            Py_DECREF(value);
+            if (number == -1.0 && PyErr_Occurred())
+                goto done;
+            place[k * rows + i] = number;
+        }
+    result = Py_NewRef(Py_None);
+done:
+    PyBuffer_Release(&out);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"run", (PyCFunction)(void (*)(void))py_run, METH_FASTCALL, run_doc},
     {"bins", (PyCFunction)(void (*)(void))py_bins, METH_FASTCALL, bins_doc},
+    {"numbers", (PyCFunction)(void (*)(void))py_numbers, METH_FASTCALL, numbers_doc},
     {"windows", (PyCFunction)(void (*)(void))py_windows, METH_FASTCALL, windows_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 from headrace.models.memory import Array, Floats, Ints
 
 def run(
@@ -30,3 +33,4 @@ def windows(
     waiting: Ints,
     /,
 ) -> int: ...
+def numbers(events: Sequence[Any], names: tuple[str, ...], out: Floats, /) -> None: ...

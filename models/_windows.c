@@ -17,6 +17,14 @@ enum { LATE, PUSHED_OUT, COUNTS_COUNT };
 
 enum { LANES = 4 };  /* of a sum, as models/windows.py has them */
 
+enum { AHEAD = 6 };  /* events whose rows are on their way from memory while one is taken in */
+
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
 typedef struct {
     Py_ssize_t length, room;
     double *tags;
@@ -185,6 +193,17 @@ typedef struct {
     char *is_full;  /* of each row; made when one is */
 } Rows;
 
+/* Ask for an event's row ahead of its turn: rows lie anywhere, and each would be waited for. */
+static void fetch(const Plan *p, const Rows *r, int64_t row)
+{
+    const Shelf *shelf = &p->shelves[r->shelf_of[row]];
+    Py_ssize_t begins = r->place_of[row] * shelf->room;
+    PREFETCH(&r->newest[row]);
+    PREFETCH(shelf->tags + begins);
+    for (Py_ssize_t m = 0; m < p->kept_count; m++)
+        PREFETCH(shelf->values[m] + begins * (Py_ssize_t)(is_whole(p->kept[m][0]) ? sizeof(int32_t) : sizeof(double)));
+}
+
 /* Go through the events; return how many of them found their row full, or a row before them of the same key. */
 static Py_ssize_t steps(const Plan *p, Rows *r, const int64_t *events, Py_ssize_t events_count, const int64_t *rows,
                         const double *tags, double *out, int64_t *missed, int64_t *counts, int64_t *waiting,
@@ -193,6 +212,8 @@ static Py_ssize_t steps(const Plan *p, Rows *r, const int64_t *events, Py_ssize_
     Py_ssize_t waiting_count = 0;
     for (Py_ssize_t e = 0; e < events_count; e++) {
         int64_t i = events[e], row = rows[i];
+        if (e + AHEAD < events_count)
+            fetch(p, r, rows[events[e + AHEAD]]);
         if (r->is_full && r->is_full[row]) {
             waiting[waiting_count++] = i;
             continue;

@@ -13,6 +13,11 @@ from headrace.models.hashes import hashes_of, there
 from headrace.schemas.event import Event, columns_of
 from headrace.schemas.span import seconds
 
+try:
+    from headrace.models import _kernel
+except ImportError:  # there was no compiler where this was installed
+    _kernel = None  # type: ignore[assignment]
+
 Floats = NDArray[np.float64]
 Column = NDArray[Any]
 
@@ -32,7 +37,8 @@ class Columns(Mapping[str, Column]):
 
     Numbers and truth values become float64, with NaN where a field is None; everything else stays an
     object. ``missing`` says what stands for None instead. A column cannot be written to: the next feature
-    reads it too.
+    reads it too. ``together`` names numbers that are all built when the first of them is asked for: one look at
+    each event instead of many.
 
     >>> class Payment(Event, topic="payments", key="account"):
     ...     id: str
@@ -45,16 +51,23 @@ class Columns(Mapping[str, Column]):
     array([5. , 1.5])
     """
 
-    def __init__(self, events: Sequence[Event], missing: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, events: Sequence[Event], missing: Mapping[str, Any] | None = None, together: tuple[str, ...] = ()
+    ) -> None:
         assert events, "a batch has at least one event"
         self._events = events
         self._missing = missing or {}
+        self._together = together if _kernel is not None else ()
         self._types = _types_of(type(events[0]))
         self._columns: dict[str, Column] = {}
+        self._listed: dict[str, list[Any]] = {}
         self._raw: dict[str, list[Any]] = {}
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns.get(name)
+        if column is None and name in self._together:
+            self._build_together()
+            column = self._columns.get(name)
         if column is None:
             column = self._columns[name] = self._build(name)
         return column
@@ -70,19 +83,36 @@ class Columns(Mapping[str, Column]):
         """How many events the batch has."""
         return len(self._events)
 
+    def listed(self, name: str) -> list[Any]:
+        """Return the field of each event as it is."""
+        values = self._listed.get(name)
+        if values is None:
+            values = self._listed[name] = list(map(attrgetter(name), self._events))
+        return values
+
     def raw(self, name: str) -> list[Any]:
         """Return the field of each event as it is, or what stands for it where it is missing."""
+        if name not in self._missing:
+            return self.listed(name)
         values = self._raw.get(name)
         if values is None:
-            values = list(map(attrgetter(name), self._events))
-            if name in self._missing:
-                values = [self._missing[name] if value is None else value for value in values]
-            self._raw[name] = values
+            absent = self._missing[name]
+            values = self._raw[name] = [absent if value is None else value for value in self.listed(name)]
         return values
 
     def types_of(self, name: str) -> tuple[Any, ...]:
         """Return the types that a field may have."""
         return parts(self._types[name])
+
+    def _build_together(self) -> None:
+        names, self._together = self._together, ()
+        made = np.empty((len(names), self.count))
+        try:
+            _kernel.numbers(self._events, names, made)
+        except Exception:  # noqa: BLE001 - a field that cannot be a number says so when it is asked for
+            return
+        made.flags.writeable = False
+        self._columns.update(zip(names, made, strict=True))
 
     def _build(self, name: str) -> Column:
         values = map(attrgetter(name), self._events)

@@ -170,8 +170,15 @@ class Pipeline:
         delays = {name: found for name, one in self._keyed.items() if (found := _delay_of(one)) is not None}
         self.targets = tuple(delays)  # the features that look back at labels
         self._target_delay = min(delays.values(), default=0.0)  # the shortest time after which one does
+        types = columns_of(events)
+        asked = [field for one in self.features.values() for field in one.fields]
+        asked += [self.wire.time, *([self.label_field] if self.label_field else [])]
+        # The numbers that every batch is asked for; what stands for a missing one is put in one by one.
+        self._numbers = tuple(
+            name for name in dict.fromkeys(asked) if is_number(types[name]) and name not in self.missing
+        )
         self._read = (static.features if static is not None else ()) or tuple(self.features)
-        self._identity = [attrgetter(name) for name in dict.fromkeys((self.wire.id, self.wire.time, self.wire.key))]
+        self._identity = tuple(dict.fromkeys((self.wire.id, self.wire.time, self.wire.key)))
         self._id, self._key = attrgetter(self.wire.id), attrgetter(self.wire.key)
         self._classes = (str if _text_of(self) else int) if self.kind == "multiclass" else None
         self.prediction = prediction_type(events, name, self.version, reasons=reasons > 0, classes=self._classes)
@@ -308,7 +315,7 @@ class Pipeline:
         ``[]``). They are taken in by their time, each before the first event that is not older. Nobody learns from
         them, and where no feature looks at them they make no difference.
         """
-        columns = Columns(events, self.missing)
+        columns = Columns(events, self.missing, self._numbers)
         made = self._own(columns)
         if not self.targets:
             made = self._with_memory(made, columns, state)
@@ -503,7 +510,7 @@ class Pipeline:
         ]
 
     def _step(self, events: Sequence[Event], state: State, wrote: Floats | None, seen: list[Seen] | None) -> Effects:
-        columns = Columns(events, self.missing)
+        columns = Columns(events, self.missing, self._numbers)
         rejections: list[Rejection] = []
         kept = None  # the places of the events that are left, where some are not
         try:
@@ -514,7 +521,7 @@ class Pipeline:
                 return Effects([], rejections, [])
             events = [events[at] for at in kept]
             wrote = None if wrote is None else wrote[kept]
-            columns = Columns(events, self.missing)
+            columns = Columns(events, self.missing, self._numbers)
         made = self._with_memory(made, columns, state)
         static, failed, stood_in, counted = self._ask(made, state, len(events))
         said = self._learned(made, static, stood_in, columns, state)
@@ -543,7 +550,7 @@ class Pipeline:
         predicted = None
         if said.predicted is not None and state.learning is not None and state.learning.classes is not None:
             predicted = state.learning.classes.named(said.predicted)
-        predictions = self._predictions(events, scores, static, online, there, stood_in, flags, predicted, reasons)
+        predictions = self._predictions(columns, scores, static, online, there, stood_in, flags, predicted, reasons)
         by_model = self._by_model(scores, static, online)
         if state.learning is None or change is None or (known is None and state.learning.waiting is None):
             return Effects(predictions, rejections, [], change, slices=slices, scores=by_model)
@@ -672,8 +679,8 @@ class Pipeline:
         nobody = np.full(len(events), np.nan)
         alone = nobody if self.static is None else static if stood_in is None else np.where(stood_in, np.nan, static)
         return Scored(
-            list(map(self._id, events)),
-            list(map(self._key, events)),
+            columns.listed(self.wire.id),
+            columns.listed(self.wire.key),
             at,
             at if wrote is None else wrote,
             np.stack([made[name] for name in self.features], axis=1),
@@ -777,7 +784,7 @@ class Pipeline:
 
     def _predictions(
         self,
-        events: Sequence[Any],
+        batch: Columns,
         scores: Floats,
         static: Floats,
         online: Floats | None,
@@ -794,7 +801,7 @@ class Pipeline:
             statics = [None if gone else value for value, gone in zip(statics, stood_in.tolist(), strict=True)]
         if self.static is None:
             statics = repeat(None)
-        columns = [*[map(field, events) for field in self._identity], values, statics]
+        columns: list[Iterable[Any]] = [*[batch.listed(name) for name in self._identity], values, statics]
         more = predicted is not None or reasons is not None
         if online is not None or flags is not None or more:
             columns.append(repeat(None) if online is None else _numbers(online))

@@ -424,11 +424,9 @@ class Scorer:
         self, events: list[Any], kept: list[int], messages: list[Message], time_of: Callable[[Any], float]
     ) -> list[Rejection]:
         """Find the events whose time lies too far ahead of when their record was written."""
-        stamps = list(map(_STAMP, messages))
-        (kind, earliest), (other, _) = min(stamps), max(stamps)
+        earliest = min([milliseconds for _, milliseconds in map(_STAMP, messages)])  # zero at most, where one has none
         # As nearly always: not even the latest time is too far ahead of the earliest record.
-        alike = kind == other != TIMESTAMP_NOT_AVAILABLE
-        if alike and min(max(map(time_of, events)), FAR) - earliest / 1_000 <= self._ahead_max:
+        if min(max(map(time_of, events)), FAR) - earliest / 1_000 <= self._ahead_max:
             return []
         found = []
         for place, (event_at, at) in enumerate(zip(map(time_of, events), kept, strict=True)):

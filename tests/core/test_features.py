@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace import Event, code, cyclic, hashed, one_hot
+from headrace.models import features
 from headrace.models.features import Columns, Feature
 
 
@@ -128,3 +131,54 @@ def test_cyclic_goes_round_once_in_its_period() -> None:
 def test_a_period_that_is_no_span_is_refused() -> None:
     with pytest.raises(ValueError, match="'daily' is no span of time"):
         cyclic("at", "daily")
+
+
+class Measured(Event, topic="measured", key="place"):
+    """An event with every kind of number."""
+
+    id: str
+    at: float
+    place: str
+    count: int = 0
+    hot: bool = False
+    level: float | None = None
+
+
+NUMBERS = ("at", "count", "hot", "level")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(),
+            st.integers(-(2**70), 2**70),
+            st.booleans(),
+            st.none() | st.floats(),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_columns_that_are_built_together_are_those_that_are_built_alone(rows: list[tuple[Any, ...]]) -> None:
+    events = [Measured(f"m{at}", *row[:1], "p", *row[1:]) for at, row in enumerate(rows)]
+    alone, together = Columns(events), Columns(events, together=NUMBERS)
+    for name in NUMBERS:
+        assert together[name].tobytes() == alone[name].tobytes(), name
+        assert not together[name].flags.writeable
+
+
+def test_a_field_that_is_no_number_takes_no_other_with_it() -> None:
+    huge = [Measured("m1", 0.5, "p", 10**400), Measured("m2", 1.5, "p", 1)]
+    columns = Columns(huge, together=NUMBERS)
+    assert columns["at"].tolist() == [0.5, 1.5]
+    with pytest.raises(OverflowError):
+        columns["count"]
+
+
+@pytest.mark.parametrize(
+    ("events", "names", "shape"),
+    [([], ("at",), (1, 1)), ([1.0], ("real", "imag"), (1, 1)), ((1.0,), ("real",), (1, 1)), ([1.0], ["real"], (1, 1))],
+)
+def test_what_does_not_fit_together_is_an_error_and_no_crash(events: Any, names: Any, shape: tuple[int, int]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        features._kernel.numbers(events, names, np.empty(shape))
