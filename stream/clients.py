@@ -105,7 +105,8 @@ def consumer_settings(config: Config) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "queued.min.messages": 100_000,
         "fetch.queue.backoff.ms": 10,
-        "heartbeat.interval.ms": min(3_000, config.session_timeout_ms // 3),
+        # A member hears of a rebalance by its next heartbeat, and what moves is nobody's until all have heard.
+        "heartbeat.interval.ms": min(500, config.session_timeout_ms // 3),
         # The poll thread always polls; what is slow is watched by progress, not by this.
         "max.poll.interval.ms": max(300_000, config.session_timeout_ms),
     }

@@ -48,6 +48,14 @@ def test_a_property_that_the_clients_refuse_is_a_problem_of_the_options(
     assert text in problem
 
 
+def test_members_hear_of_a_rebalance_soon_and_within_the_session() -> None:
+    for session, heartbeat in ((10_000, 500), (1_200, 400)):
+        made = clients.consumer_settings(config_of(group="g", session_timeout_ms=session))
+        assert made["heartbeat.interval.ms"] == heartbeat
+    theirs = clients.consumer_settings(config_of(group="g", **{"kafka.heartbeat.interval.ms": "2000"}))
+    assert theirs["heartbeat.interval.ms"] == "2000"
+
+
 def test_what_is_ours_to_set_is_set_whatever_was_passed() -> None:
     # Options refuse these by name; this is what stands behind that.
     config = config_of(group="g")
