@@ -32,7 +32,7 @@ from headrace.stream.poller import Moved, Place, Poller, Taken
 
 log = logging.getLogger("headrace.transport")
 
-STEPS_AT_A_TIME = 8  # how many steps' records go through Faust as one message, whose cost is per message
+STEPS_AT_A_TIME = 2  # how many steps' records go through Faust as one message, whose cost is per message
 OUTSTANDING_MAX = 2  # batches between here and the agent: one in its hands, one waiting
 WAIT_EMPTY_SECONDS_MAX = 5.0
 REQUEST_SECONDS_MAX = 10.0

@@ -120,7 +120,7 @@ def test_an_event_its_prediction_and_the_alert_that_it_had_a_part_in_have_one_tr
         Piped(encode(one), b"u", [("traceparent", header(traced.get(at, 999_999), sampled=at in traced))], 0, "visits")
         for at, one in enumerate(events)
     ]
-    driver = Driver(_pipeline(), traces=collector.address, traces_per_mille=1_000)
+    driver = Driver(_pipeline(), traces=collector.address, traces_per_mille=1_000, batch_count_max=500)
     driver.pipe_all(records)
 
     made = driver.published("predictions")
