@@ -36,6 +36,8 @@ from topics import Topics
 OTHERS = {"windows": windows, "files": batch}  # with tables and goals of their own
 SHORT_SHARE = 20  # slow contestants get one event in this many
 SHORT_COUNT_MIN = 10_000
+# As Kafka has it: a new group waits for its members. Else the first takes all, and hands a part over in mid-run.
+BROKER = {"group.initial.rebalance.delay.ms": "3000"}
 WARM_UP_COUNT = 300_000
 WARM_UP_ROUNDS = 2
 
@@ -69,7 +71,7 @@ def main():
     }
     try:
         pythons = _install(record)
-        with RealBroker() as broker:
+        with RealBroker(properties=BROKER) as broker:
             topics = Topics(broker.address)
             arena = contest.Arena(broker.address, broker.pid, topics, out, options.seed, options.contest_seconds_max)
             try:

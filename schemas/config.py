@@ -69,7 +69,7 @@ OPTIONS: dict[str, Option] = {
         why="the broker's own bounds",
     ),
     # How much at a time.
-    # So many that what a step costs whatever is in it is little per event (a job gains a fifth from 500 to 2,000), and few
+    # So many that what a step costs whatever is in it is little per event (from 500 on a job gains a fifth), and few
     # enough that a batch and what is made of it stay in the processor's caches.
     "batch_count_max": Option(
         2_000, "events in one step", 1, 100_000, why="above this one step holds up everything else for too long"
